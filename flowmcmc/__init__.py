@@ -1,0 +1,44 @@
+"""flowmcmc: local BlackJAX kernels, and jumps proposed by a normalizing flow trained on the chains, kept exact.
+
+Start with `sample` and `summary`. The core in reading order: ``base``, ``imh``, ``compose``, ``rounds``, ``adaptive``,
+``run``.
+"""
+
+from flowmcmc import losses
+from flowmcmc.adaptive import adaptive
+from flowmcmc.base import Flow
+from flowmcmc.compose import cycle, vmap_chains
+from flowmcmc.datatree import to_datatree
+from flowmcmc.diagnostics import importance, mode_weights, nested_rhat, rejections
+from flowmcmc.flows import gaussian_mixture, real_nvp, spline_flow
+from flowmcmc.imh import imh
+from flowmcmc.isir import isir
+from flowmcmc.rounds import Tuning, freeze
+from flowmcmc.run import run
+from flowmcmc.sample import SampleResult, sample
+from flowmcmc.summary import Summary, summary
+
+__all__ = [
+    "Flow",
+    "SampleResult",
+    "Summary",
+    "Tuning",
+    "adaptive",
+    "cycle",
+    "freeze",
+    "gaussian_mixture",
+    "imh",
+    "importance",
+    "isir",
+    "losses",
+    "mode_weights",
+    "nested_rhat",
+    "real_nvp",
+    "rejections",
+    "run",
+    "sample",
+    "spline_flow",
+    "summary",
+    "to_datatree",
+    "vmap_chains",
+]

@@ -1,0 +1,186 @@
+"""The adaptive sampler: one BlackJAX ``SamplingAlgorithm`` on the ensemble of chains, one step of it a round.
+
+A round moves all chains (`flowmcmc.rounds`), remembers where they are, trains the flow there (`flowmcmc.training`) and
+adapts the local step size by dual averaging and its scale by the pooled spread of the remembered states. The state
+holds nothing that depends on the target, so a target that changes between rounds needs no support from here.
+
+Adaptation breaks the Markov property: use the draws for warm-up only, then `flowmcmc.freeze`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import optax
+from blackjax.adaptation.step_size import DualAveragingAdaptationState, dual_averaging_adaptation
+
+from flowmcmc import reservoir, training
+from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
+from flowmcmc.imh import imh
+from flowmcmc.local import pooled_scale
+from flowmcmc.losses import Loss, forward_kl
+from flowmcmc.rounds import RoundInfo, Tuning, check_steps, take_round
+from flowmcmc.training import TrainingInfo, TrainingState
+
+__all__ = ["AdaptiveInfo", "AdaptiveState", "adaptive", "default_optimizer"]
+
+
+class AdaptiveState(NamedTuple):
+    """Positions (chain axis first), rounds done, what to freeze, and what is needed to go on adapting."""
+
+    position: PyTree
+    round: Array
+    tuning: Tuning
+    dual_averaging: DualAveragingAdaptationState
+    training: TrainingState
+
+
+class AdaptiveInfo(NamedTuple):
+    """The round's `RoundInfo` (chain axis), its `TrainingInfo`, and the step size it used."""
+
+    round: RoundInfo
+    training: TrainingInfo
+    step_size: Array
+
+
+def default_optimizer() -> optax.GradientTransformation:
+    """Adam at 2e-3 with gradients clipped to norm 1."""
+    return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-3))
+
+
+def adaptive(
+    logdensity_fn: LogDensity,
+    local: LocalKernel = blackjax.mala,
+    flow: Flow | None = None,
+    optimizer: optax.GradientTransformation | None = None,
+    *,
+    num_local_steps: int = 5,
+    num_flow_steps: int = 5,
+    num_train_steps: int = 20,
+    batch_size: int = 256,
+    history_size: int = 8192,
+    flow_kernel: Callable = imh,
+    loss: Loss = forward_kl,
+    target_acceptance_rate: float = 0.65,
+    step_size: float = 0.1,
+    patience: int = 5,
+    enough_acceptance: float = 0.9,
+) -> SamplingAlgorithm:
+    """Local moves and flow proposals on all chains, the flow trained on them as they go (arXiv 2105.12603).
+
+    Parameters
+    ----------
+    logdensity_fn
+        Unnormalised log density of one position (any pytree); returns a scalar.
+    local
+        Constructor ``(logdensity_fn, step_size) -> SamplingAlgorithm``: ``blackjax.mala``, ``blackjax.nuts``,
+        ``functools.partial(blackjax.hmc, num_integration_steps=10)``...
+    flow
+        Proposal density, say ``real_nvp(position)``.
+    optimizer
+        Any optax optimiser; default `default_optimizer`.
+    num_local_steps, num_flow_steps
+        Steps of each kind in a round, for each chain. Either may be 0.
+    num_train_steps, batch_size
+        Gradient steps in a round, and chain states in each.
+    history_size
+        Chain states remembered for training (a quarter as many are held out for comparison).
+    flow_kernel
+        `imh`, or `isir`, or ``functools.partial(isir, num_proposals=64)``.
+    loss
+        See `flowmcmc.losses`.
+    target_acceptance_rate
+        Of the local kernel, for dual averaging.
+    step_size
+        First local step size, in units of the chains' spread.
+    patience
+        Bursts of training without improvement on held-out states after which training rests until the next refit.
+    enough_acceptance
+        Training rests while flow proposals are accepted at this rate or above.
+
+    Returns
+    -------
+    ``init(positions, rng_key)`` and ``step(rng_key, state)``; ``state.tuning`` is what `freeze` takes.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
+    """
+    if flow is None:
+        raise ValueError("flow is missing: pass one, for example flowmcmc.real_nvp(position) with one position.")
+    check_steps(num_local_steps, num_flow_steps)
+    for name, value in {"num_train_steps": num_train_steps + 1, "batch_size": batch_size, "patience": patience}.items():
+        if value < 1:
+            raise ValueError(f"{name} is too small: got {value - (name == 'num_train_steps')}.")
+    if history_size < 8:
+        raise ValueError(f"history_size must be at least 8, got {history_size}.")
+    if not 0 < target_acceptance_rate < 1:
+        raise ValueError(f"target_acceptance_rate must lie between 0 and 1, got {target_acceptance_rate}.")
+    if step_size <= 0:
+        raise ValueError(f"step_size must be positive, got {step_size}.")
+    optimizer = optimizer or default_optimizer()
+    da_init, da_update, _ = dual_averaging_adaptation(target_acceptance_rate)
+
+    def restart(step_size):
+        # BlackJAX aims at ten times the start, right for a search from nothing; here the start is already good
+        state = da_init(step_size)._replace(mu=jnp.log(step_size))
+        return jax.tree.map(lambda value: jnp.asarray(value, step_size.dtype), state)
+
+    def init(positions, rng_key):
+        dtype = jax.tree.leaves(positions)[0].dtype
+        train_state = training.start(rng_key, positions, flow, optimizer, history_size)
+        scale = pooled_scale(positions, jnp.ones(jax.tree.leaves(positions)[0].shape[0], dtype))
+        start = jnp.array(step_size, dtype)
+        tuning = Tuning(train_state.best, start, scale)
+        return AdaptiveState(positions, jnp.array(0), tuning, restart(start), train_state)
+
+    def step(rng_key, state):
+        key_round, key_remember, key_refit, key_train = jax.random.split(rng_key, 4)
+        is_refit = training.is_refit_round(state.round)
+        train_state = jax.lax.cond(
+            is_refit, lambda t: training.refit(key_refit, t, flow, optimizer), lambda t: t, state.training
+        )
+        current_step_size = jnp.exp(state.dual_averaging.log_step_size)
+        positions, info, pool = take_round(
+            key_round,
+            state.position,
+            Tuning(train_state.best, current_step_size, state.tuning.scale),
+            logdensity_fn,
+            local,
+            flow,
+            num_local_steps,
+            num_flow_steps,
+            flow_kernel,
+        )
+        train_state = training.remember(key_remember, train_state, positions, state.round)
+        is_wanted = ~(jnp.mean(info.flow_acceptance_rate) >= enough_acceptance)
+        train_state, train_info = training.learn(
+            key_train,
+            train_state,
+            pool,
+            flow,
+            logdensity_fn,
+            optimizer,
+            loss,
+            is_wanted,
+            num_train_steps=num_train_steps if num_flow_steps else 0,
+            batch_size=batch_size,
+            patience=patience,
+        )
+        dual_averaging = da_update(state.dual_averaging, jnp.mean(info.local_acceptance_rate))
+        learned = jnp.exp(dual_averaging.log_step_size_avg)
+        seen = train_state.seen
+        spread = pooled_scale(seen.positions, reservoir.weights(seen, current_step_size.dtype))
+        scale = training.select(is_refit, spread, state.tuning.scale)
+        has_new_scale = jnp.array(
+            [jnp.any(a != b) for a, b in zip(jax.tree.leaves(scale), jax.tree.leaves(state.tuning.scale))]
+        ).any()
+        dual_averaging = training.select(has_new_scale, restart(learned), dual_averaging)
+        tuning = Tuning(train_state.best, learned, scale)
+        new_state = AdaptiveState(positions, state.round + 1, tuning, dual_averaging, train_state)
+        return new_state, AdaptiveInfo(info, train_info, current_step_size)
+
+    return SamplingAlgorithm(init, step)

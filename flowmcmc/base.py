@@ -1,0 +1,55 @@
+"""The types every other file speaks in.
+
+A sampler is BlackJAX's ``SamplingAlgorithm``, a pair ``init(position, rng_key) -> state`` and
+``step(rng_key, state) -> (state, info)``. A proposal density is a `Flow`, three functions and an optional fourth.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+if TYPE_CHECKING:
+    # BlackJAX's protocols fix argument names and know no fields of states
+    class SamplingAlgorithm(NamedTuple):
+        init: Callable[..., Any]
+        step: Callable[..., tuple[Any, Any]]
+else:
+    from blackjax.base import SamplingAlgorithm
+
+__all__ = ["Array", "Flow", "LocalKernel", "LogDensity", "PyTree", "SamplingAlgorithm", "num_chains"]
+
+PyTree = Any
+Array = jax.Array
+LogDensity = Callable[[PyTree], Array]
+LocalKernel = Callable[..., Any]  # (logdensity_fn, step_size) -> SamplingAlgorithm
+
+
+class Flow(NamedTuple):
+    """A normalised density with exact draws and an exact log density, over positions of one fixed pytree shape.
+
+    Any library's flow fits by filling the first three functions; all act on ONE position and are vmapped by callers.
+
+    Attributes
+    ----------
+    init
+        ``(rng_key, position) -> params``, where `position` gives the shape and dtype.
+    sample_and_log_prob
+        ``(rng_key, params) -> (position, log_prob)``, an exact draw and its log density from one pass.
+    log_prob
+        ``(params, position) -> scalar``.
+    fit
+        Optional, ``(rng_key, params, positions, weights, heldout, heldout_weights) -> params``: sets in closed form (or
+        by EM) what gradients need not learn. `positions` and `heldout` carry the sample axis first and `weights`
+        (zero for an unused row) one number for each. A pure function of fixed shapes, called inside compiled code.
+    """
+
+    init: Callable[[Array, PyTree], PyTree]
+    sample_and_log_prob: Callable[[Array, PyTree], tuple[PyTree, Array]]
+    log_prob: Callable[[PyTree, PyTree], Array]
+    fit: Callable[..., PyTree] | None = None
+
+
+def num_chains(positions: PyTree) -> int:
+    """Length of the leading (chain) axis of `positions`."""
+    return jax.tree.leaves(positions)[0].shape[0]

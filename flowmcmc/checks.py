@@ -1,0 +1,111 @@
+"""Looking at the user's input before any long computation: what is wrong, what was seen, how to mend it."""
+
+import warnings
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowmcmc.base import LogDensity, PyTree
+
+__all__ = ["check_density", "check_positions", "leaf_names"]
+
+
+def leaf_names(tree: PyTree) -> list[str]:
+    """A name for each leaf: dict keys and indices joined by dots, ``x`` for a bare array."""
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return [jax.tree_util.keystr(path, simple=True, separator=".") or "x" for path, _ in paths]
+
+
+def check_positions(positions: PyTree) -> PyTree:
+    """`positions` as JAX arrays.
+
+    Raises
+    ------
+    TypeError
+        If a leaf is not a floating array.
+    ValueError
+        If there are no chains, their numbers differ between leaves, or a number is not finite.
+    """
+    positions = jax.tree.map(jnp.asarray, positions)
+    names, leaves = leaf_names(positions), jax.tree.leaves(positions)
+    if not leaves:
+        raise ValueError("positions is empty: pass an array, or a dict of arrays, with the chain axis first.")
+    for name, leaf in zip(names, leaves):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(f"positions[{name}] has dtype {leaf.dtype}: starting positions must be floating numbers.")
+        if leaf.ndim == 0:
+            raise ValueError(f"positions[{name}] is a single number: the first axis must count the chains.")
+        if leaf.shape[0] == 0:
+            raise ValueError(f"positions[{name}] has shape {leaf.shape}: there are no chains.")
+        if leaf.shape[0] != leaves[0].shape[0]:
+            raise ValueError(
+                f"positions[{name}] has {leaf.shape[0]} chains but positions[{names[0]}] has {leaves[0].shape[0]}: "
+                "the first axis of every leaf counts the chains."
+            )
+        if not bool(jnp.all(jnp.isfinite(leaf))):
+            raise ValueError(f"positions[{name}] holds NaN or infinite numbers: start every chain at a finite place.")
+    return positions
+
+
+def check_density(logdensity_fn: LogDensity, positions: PyTree) -> None:
+    """Trace and evaluate the log density and its gradient at the (checked) starting positions.
+
+    Raises
+    ------
+    TypeError
+        If JAX cannot trace it, or it does not return a real floating scalar.
+    ValueError
+        If it is not finite at any start.
+
+    Warns
+    -----
+    UserWarning
+        If it is not finite at some starts, or its gradient is not, naming the parameter.
+    """
+    one = jax.tree.map(lambda leaf: leaf[0], positions)
+    try:
+        out = jax.eval_shape(logdensity_fn, one)
+    except Exception as error:
+        raise TypeError(
+            f"logdensity_fn cannot be traced by JAX for one position with {describe_shapes(one)}: "
+            f"{type(error).__name__}: {str(error).splitlines()[0]} Write it with jax.numpy, for a single position "
+            "without the chain axis, and with no Python branch on values."
+        ) from error
+    shape, dtype = getattr(out, "shape", None), getattr(out, "dtype", jnp.dtype(bool))
+    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"logdensity_fn must return a floating scalar for one position with {describe_shapes(one)}; it returned "
+            + (f"shape {shape} of dtype {dtype}." if shape is not None else f"{type(out).__name__}.")
+            + " Sum over the data and coordinates inside it."
+        )
+    # one look at up to this many chains is enough to tell a slip from a hard start
+    few = jax.tree.map(lambda leaf: leaf[:256], positions)
+    values, grads = jax.jit(jax.vmap(jax.value_and_grad(logdensity_fn)))(few)
+    values = np.asarray(values)
+    is_good = np.isfinite(values)
+    if not is_good.any():
+        raise ValueError(
+            f"logdensity_fn is not finite at any starting position (first value: {values[0]}): start inside the "
+            "support, or look for a log of zero, a division by zero or an overflow."
+        )
+    if not is_good.all():
+        warnings.warn(
+            f"logdensity_fn is not finite at {np.sum(~is_good)} of {len(values)} starting positions; those chains wait "
+            "there until a proposal reaches the support.",
+            stacklevel=3,
+        )
+    for name, grad in zip(leaf_names(grads), jax.tree.leaves(grads)):
+        is_bad = ~np.isfinite(np.asarray(grad).reshape(len(values), -1)).all(axis=1) & is_good
+        if is_bad.any():
+            warnings.warn(
+                f"the gradient of logdensity_fn with respect to {name} is not finite at {is_bad.sum()} of "
+                f"{len(values)} starting positions, so gradient-based local steps are rejected there. A jnp.where "
+                "around a division or a square root is the usual cause: make its argument safe inside too.",
+                stacklevel=3,
+            )
+
+
+def describe_shapes(position: PyTree) -> str:
+    """Such as ``mu: (3,), tau: ()``."""
+    return ", ".join(f"{n}: {leaf.shape}" for n, leaf in zip(leaf_names(position), jax.tree.leaves(position)))

@@ -1,0 +1,86 @@
+"""Building one sampler from several: `cycle` in time, `vmap_chains` over chains.
+
+Kernel states (cached density, gradient, weight) are rebuilt from the position whenever a kernel takes over, so any
+kernel mixes with any other and nothing cached can be stale. Invariance of the parts gives invariance of the whole.
+"""
+
+from typing import NamedTuple
+
+import jax
+
+from flowmcmc.base import PyTree, SamplingAlgorithm, num_chains
+
+__all__ = ["CycleInfo", "CycleState", "cycle", "vmap_chains"]
+
+
+class CycleState(NamedTuple):
+    """The position alone."""
+
+    position: PyTree
+
+
+class CycleInfo(NamedTuple):
+    """One entry for each part, in order: its own infos with a leading axis over its steps."""
+
+    parts: tuple
+
+
+def cycle(*parts: tuple[SamplingAlgorithm, int]) -> SamplingAlgorithm:
+    """Apply each ``(algorithm, num_steps)`` in turn; one step is the whole cycle.
+
+    Parameters
+    ----------
+    parts
+        Pairs of a BlackJAX ``SamplingAlgorithm`` (its state must have ``.position``) and how many steps it takes.
+        Unadjusted kernels (``blackjax.mclmc``, Langevin without a test) bias the cycle.
+
+    Raises
+    ------
+    ValueError
+        If there is no part, or a number of steps is below one.
+
+    Example
+    -------
+    >>> algorithm = cycle((blackjax.mala(logdensity_fn, 0.1), 5), (imh(logdensity_fn, flow, params), 1))
+    """
+    if not parts:
+        raise ValueError("cycle needs at least one (algorithm, num_steps) pair, got none.")
+    for _, num_steps in parts:
+        if num_steps < 1:
+            raise ValueError(f"num_steps must be at least 1 in each part of a cycle, got {num_steps}: leave it out.")
+
+    def init_fn(position, rng_key=None):
+        return CycleState(position)
+
+    def step_fn(rng_key, state):
+        position, infos = state.position, []
+        for index, (algorithm, num_steps) in enumerate(parts):
+            key_init, key_steps = jax.random.split(jax.random.fold_in(rng_key, index))
+            kernel_state, info = jax.lax.scan(
+                lambda kernel_state, key, step=algorithm.step: step(key, kernel_state),
+                algorithm.init(position, key_init),
+                jax.random.split(key_steps, num_steps),
+            )
+            position = kernel_state.position
+            infos.append(info)
+        return CycleState(position), CycleInfo(tuple(infos))
+
+    return SamplingAlgorithm(init_fn, step_fn)
+
+
+def vmap_chains(algorithm: SamplingAlgorithm) -> SamplingAlgorithm:
+    """The same sampler on many chains: positions, states and infos get the chain axis first.
+
+    Each chain has a key of its own. ``init(positions, rng_key)`` may go without a key where the kernel needs none.
+    """
+
+    def init_fn(positions, rng_key=None):
+        if rng_key is None:
+            return jax.vmap(lambda position: algorithm.init(position, None))(positions)
+        return jax.vmap(algorithm.init)(positions, jax.random.split(rng_key, num_chains(positions)))
+
+    def step_fn(rng_key, state):
+        keys = jax.random.split(rng_key, num_chains(state.position))
+        return jax.vmap(algorithm.step)(keys, state)
+
+    return SamplingAlgorithm(init_fn, step_fn)

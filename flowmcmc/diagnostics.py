@@ -1,0 +1,179 @@
+"""What arviz does not know of: modes, flow proposals and their weights. Everything else is arviz's own.
+
+All take the DataTree (or the `SampleResult`) of a run; chains are never pooled before their disagreement is looked at.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from flowmcmc.base import PyTree
+from flowmcmc.modes import find_modes
+
+__all__ = ["Importance", "ModeWeights", "importance", "mode_weights", "nested_rhat", "rejections"]
+
+
+class ModeWeights(NamedTuple):
+    """`weights` and Monte Carlo standard errors `mcse`, one for each mode; `labels` (chain, draw) of the draws; and for
+    each mode the number of `transitions` into it and `num_chains`, the chains that visited it.
+
+    An error is NaN where it cannot be told: one mode only, or one draw.
+    """
+
+    weights: np.ndarray
+    mcse: np.ndarray
+    labels: np.ndarray
+    transitions: np.ndarray
+    num_chains: np.ndarray
+
+
+class Importance(NamedTuple):
+    """Importance weights of fresh flow draws: `log_weights` (n,), `pareto_k` of their tail (above 0.7: the flow misses
+    part of the target, or its tails), and effective sample size `ess` as a fraction of n."""
+
+    log_weights: np.ndarray
+    pareto_k: float
+    ess: float
+
+
+def draws_of(datatree, group: str = "posterior") -> np.ndarray:
+    """All coordinates as one array (chain, draw, d), in the order of the variables."""
+    values = [
+        v.transpose("chain", "draw", ...).values
+        for v in getattr(datatree, "datatree", datatree)[group].data_vars.values()
+    ]
+    return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=2)
+
+
+def mode_weights(datatree, modes: np.ndarray | Callable | None = None, *, rng_key=0) -> ModeWeights:
+    """Fraction of draws in each mode, with its Monte Carlo error.
+
+    Parameters
+    ----------
+    datatree
+        A DataTree with ``posterior``, or a `SampleResult`.
+    modes
+        Centres, shape (modes, d), coordinates in the order of ``posterior``: a draw belongs to the nearest one in units
+        of the draws' standard deviations. Or a function from draws (n, d) to integers (n,). None finds the modes by
+        clustering the draws.
+    rng_key
+        For the clustering.
+
+    Raises
+    ------
+    ValueError
+        If centres do not have d coordinates, or the function does not return one integer for each draw.
+    """
+    import arviz as az
+
+    draws = draws_of(datatree)
+    flat = draws.reshape(-1, draws.shape[2])
+    if modes is None:
+        labels = find_modes(flat, rng_key=rng_key)
+    elif callable(modes):
+        labels = np.asarray(modes(flat))
+        if labels.shape != (len(flat),) or not np.issubdtype(labels.dtype, np.integer):
+            raise ValueError(
+                f"modes must map draws (n, d) to n integers; it returned shape {labels.shape} of dtype {labels.dtype}."
+            )
+    else:
+        centres = np.atleast_2d(np.asarray(modes, float))
+        if centres.shape[1] != flat.shape[1]:
+            raise ValueError(f"modes has shape {centres.shape}, but draws have {flat.shape[1]} coordinates.")
+        scale = np.where(flat.std(0) > 0, flat.std(0), 1.0)
+        distance = [(((flat - centre) / scale) ** 2).sum(axis=1) for centre in centres]
+        labels = np.argmin(distance, axis=0)
+    num_modes = int(labels.max()) + 1 if modes is None or callable(modes) else len(centres)
+    labels = labels.reshape(draws.shape[:2])
+    weights, errors, transitions, visitors = [], [], [], []
+    for mode in range(num_modes):
+        inside = labels == mode
+        weights.append(inside.mean())
+        is_constant = inside.all() or not inside.any() or inside.shape[1] < 4
+        errors.append(np.nan if is_constant else float(az.mcse(inside.astype(float))))
+        transitions.append(int((inside[:, 1:] & ~inside[:, :-1]).sum()))
+        visitors.append(int(inside.any(axis=1).sum()))
+    return ModeWeights(np.array(weights), np.array(errors), labels, np.array(transitions), np.array(visitors))
+
+
+def rejections(datatree):
+    """Acceptance and the longest run of rejections for each chain, an ``xarray.Dataset`` over ``chain``.
+
+    ``longest_rejection`` counts rounds in a row without an accepted flow proposal; a long one means that the chain sits
+    where the flow's density is far too small.
+    """
+    import xarray as xr
+
+    stats = getattr(datatree, "datatree", datatree)["sample_stats"]
+    found = {
+        name: stats[name].mean("draw") for name in ("local_acceptance_rate", "flow_acceptance_rate") if name in stats
+    }
+    if "flow_acceptance_rate" in stats:
+        found["longest_rejection"] = xr.apply_ufunc(
+            longest_run, stats["num_flow_accepted"] == 0, input_core_dims=[["draw"]], vectorize=True
+        )
+    return xr.Dataset(found)
+
+
+def longest_run(is_rejected: np.ndarray) -> int:
+    """Length of the longest run of True."""
+    breaks = np.flatnonzero(np.concatenate([[True], ~is_rejected, [True]]))
+    return int(np.diff(breaks).max() - 1)
+
+
+def importance(result, *, num_draws: int = 4000, rng_key=0) -> Importance:
+    """How well the flow alone covers the target: weights p / q of fresh draws (Vehtari et al., arXiv 1507.02646).
+
+    A flow that has lost a whole mode does not show here, since none of its draws fall there.
+
+    Parameters
+    ----------
+    result
+        A `SampleResult`.
+    num_draws
+        Fresh flow draws.
+    rng_key
+        A key or int seed.
+    """
+    from arviz_stats.base.array import array_stats
+
+    from flowmcmc.run import as_key
+
+    weigh = jax.jit(jax.vmap(lambda key: flow_log_weight(key, result.flow, result.params, result.logdensity_fn)))
+    log_weights = np.asarray(weigh(jax.random.split(as_key(rng_key), num_draws)), float)
+    log_weights = np.where(np.isfinite(log_weights), log_weights, -np.inf)
+    if not np.isfinite(log_weights).any():
+        return Importance(log_weights, np.inf, 0.0)
+    weights = np.exp(log_weights - log_weights.max())
+    finite = log_weights[np.isfinite(log_weights)]
+    # arviz takes log likelihoods, the negative log weights of leave-one-out
+    pareto_k = float(array_stats.psislw(finite.max() - finite)[1]) if len(np.unique(finite)) > 5 else 0.0
+    return Importance(log_weights, pareto_k, float(weights.sum() ** 2 / (weights**2).sum() / num_draws))
+
+
+def flow_log_weight(rng_key, flow, params: PyTree, logdensity_fn):
+    """log p - log q of one flow draw."""
+    position, log_prob = flow.sample_and_log_prob(rng_key, params)
+    return logdensity_fn(position) - log_prob
+
+
+def nested_rhat(datatree, num_superchains: int = 8):
+    """arviz's nested r-hat (Margossian et al., arXiv 2110.13017), for many short chains.
+
+    Chain i belongs to superchain ``i % num_superchains``; the theory asks that the chains of one superchain start
+    at one place, otherwise read it as a bound.
+
+    Raises
+    ------
+    ValueError
+        If the chains cannot be split evenly into superchains of two or more.
+    """
+    import arviz as az
+
+    tree = getattr(datatree, "datatree", datatree)
+    chains = tree["posterior"].sizes["chain"]
+    if chains % num_superchains or chains < 2 * num_superchains:
+        raise ValueError(f"{chains} chains do not split into {num_superchains} superchains of equal size, two or more.")
+    return az.rhat_nested(tree, superchain_ids=np.arange(chains) % num_superchains)

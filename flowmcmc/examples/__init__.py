@@ -1,0 +1,1 @@
+"""Worked examples: targets with their data, ready to sample."""

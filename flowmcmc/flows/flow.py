@@ -1,0 +1,202 @@
+r"""The three flows, and how they are built: position <- affine <- coupling layers <- base density.
+
+    x = loc + scale * (C f(z)),   z ~ base,   log q(x) = log base(z) - log|det f'(z)| - sum log scale - log det C
+
+`loc`, `scale` and the Cholesky factor C of the correlation matrix are set to the chains' mean and covariance by `fit`,
+so the layers f and the base density only ever see numbers of order one; f starts at the identity. Gradients train f.
+The affine part and the mixture come from `fit` alone: no gradient reaches them.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import solve_triangular
+
+from flowmcmc.base import Array, Flow, PyTree
+from flowmcmc.flows import mixture as base
+from flowmcmc.flows.coupling import Elementwise, affine, coupling
+from flowmcmc.flows.em import covariance_cholesky, fit_mixture
+from flowmcmc.flows.mixture import Mixture, from_cholesky
+from flowmcmc.flows.spline import rational_quadratic
+
+__all__ = ["Affine", "FlowParams", "gaussian_mixture", "real_nvp", "spline_flow"]
+
+
+class Affine(NamedTuple):
+    """x = loc + scale * (cholesky @ y); shapes (d,), (d,), (d, d), the last lower triangular."""
+
+    loc: Array
+    scale: Array
+    cholesky: Array
+
+
+class FlowParams(NamedTuple):
+    """`affine` and `mixture` are set by ``flow.fit``, `layers` (None without coupling layers) by gradients."""
+
+    affine: Affine
+    mixture: Mixture
+    layers: PyTree
+
+
+def gaussian_mixture(position: PyTree, *, num_components: int = 16, defensive: float = 0.05) -> Flow:
+    """A Gaussian mixture fitted by EM to the chains' states, with no coupling layers: cheap, and often enough.
+
+    Parameters
+    ----------
+    position
+        One position (any pytree of floating arrays, no chain axis): gives shapes and dtype.
+    num_components
+        The most components that `fit` may use; it chooses their number, and whether covariances are full, shrunk or
+        shared, on held-out states.
+    defensive
+        Weight of a broad Student-t density (3 degrees of freedom, twice the chains' covariance scale), in [0, 1).
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an option out of range, or a position that is not made of floating arrays.
+
+    Example
+    -------
+    >>> flow = gaussian_mixture(jnp.zeros(2))
+    >>> params = flow.init(jax.random.key(0), jnp.zeros(2))
+    >>> position, log_prob = flow.sample_and_log_prob(jax.random.key(1), params)
+    """
+    return build(position, None, 0, 1, num_components, defensive)
+
+
+def real_nvp(
+    position: PyTree, *, num_layers: int = 6, hidden: int = 32, num_components: int = 16, defensive: float = 0.05
+) -> Flow:
+    """RealNVP (arXiv 1605.08803): affine coupling layers on a fitted affine map and base density.
+
+    Parameters
+    ----------
+    position
+        One position (any pytree of floating arrays, no chain axis): gives shapes and dtype.
+    num_layers, hidden
+        Coupling layers, and the width of the two hidden layers in each.
+    num_components
+        1: the base is a standard normal. More: a Gaussian mixture of at most so many components, see
+        `gaussian_mixture`; the layers then refine it from the identity.
+    defensive
+        Weight of the heavy-tailed part of the base density.
+    """
+    return build(position, affine(), num_layers, hidden, num_components, defensive)
+
+
+def spline_flow(
+    position: PyTree,
+    *,
+    num_layers: int = 4,
+    hidden: int = 32,
+    num_bins: int = 8,
+    bound: float = 5.0,
+    num_components: int = 16,
+    defensive: float = 0.05,
+) -> Flow:
+    """Neural spline flow (arXiv 1906.04032): rational-quadratic coupling layers, the identity beyond `bound`.
+
+    Parameters
+    ----------
+    num_bins, bound
+        Bins of each spline, on [-bound, bound] in units of the chains' standard deviations.
+    position, num_layers, hidden, num_components, defensive
+        As in `real_nvp`.
+    """
+    return build(position, rational_quadratic(num_bins, bound), num_layers, hidden, num_components, defensive)
+
+
+def build(
+    position: PyTree,
+    elementwise: Elementwise | None,
+    num_layers: int,
+    hidden: int,
+    num_components: int,
+    defensive: float,
+) -> Flow:
+    """Assemble affine map, coupling layers (none without `elementwise`) and base density."""
+    position = jax.tree.map(jnp.asarray, position)
+    vector, unravel = ravel_pytree(position)
+    check_options(position, vector, num_layers if elementwise else 1, hidden, num_components, defensive)
+    dim, dtype = vector.size, vector.dtype
+    layers = elementwise and coupling(dim, elementwise, num_layers=num_layers, hidden=hidden, dtype=dtype)
+
+    def init(rng_key, position):
+        identity = Affine(jnp.zeros(dim, dtype), jnp.ones(dim, dtype), jnp.eye(dim, dtype=dtype))
+        mixture = base.standard(num_components, dim, dtype)
+        return FlowParams(identity, mixture, layers and layers.init(rng_key))
+
+    def sample_and_log_prob(rng_key, params):
+        loc, scale, cholesky = jax.lax.stop_gradient(params.affine)
+        mixture = jax.lax.stop_gradient(params.mixture)
+        z = base.sample(rng_key, mixture, defensive)
+        y, log_det = layers.forward(params.layers, z) if layers else (z, jnp.zeros((), dtype))
+        log_prob = base.log_prob(mixture, z, defensive) - log_det - log_det_affine(scale, cholesky)
+        return unravel(loc + scale * (cholesky @ y)), log_prob
+
+    def log_prob(params, position):
+        loc, scale, cholesky = jax.lax.stop_gradient(params.affine)
+        mixture = jax.lax.stop_gradient(params.mixture)
+        y = solve_triangular(cholesky, (ravel_pytree(position)[0] - loc) / scale, lower=True)
+        z, log_det = layers.inverse(params.layers, y) if layers else (y, jnp.zeros((), dtype))
+        return base.log_prob(mixture, z, defensive) + log_det - log_det_affine(scale, cholesky)
+
+    def fit(rng_key, params, positions, weights, heldout, heldout_weights):
+        key_layers, key_mixture = jax.random.split(rng_key)
+        rows, heldout_rows = jax.vmap(lambda p: ravel_pytree(p)[0])(positions), None
+        affine_map, points = standardise(rows, weights)
+        fresh = init(key_layers, None)
+        mixture = fresh.mixture
+        if num_components > 1:
+            heldout_rows = (jax.vmap(lambda p: ravel_pytree(p)[0])(heldout) - affine_map.loc) / affine_map.scale
+            start = mixture._replace(cholesky=mixture.cholesky.at[0].set(affine_map.cholesky))
+            start = from_cholesky(*start[:3])
+            found = fit_mixture(key_mixture, points, weights, heldout_rows, heldout_weights, start)
+            mixture = whiten(found, affine_map.cholesky)
+        return FlowParams(affine_map, mixture, fresh.layers)
+
+    return Flow(init, sample_and_log_prob, log_prob, fit)
+
+
+def log_det_affine(scale: Array, cholesky: Array) -> Array:
+    """log |det| of the affine map."""
+    return jnp.sum(jnp.log(scale)) + jnp.sum(jnp.log(jnp.diagonal(cholesky)))
+
+
+def standardise(rows: Array, weights: Array) -> tuple[Affine, Array]:
+    """Affine map with the weighted mean and covariance of `rows`, and the rows in units of `scale` about `loc`."""
+    share = (weights / jnp.sum(weights))[:, None]
+    loc = jnp.sum(share * rows, axis=0)
+    deviation = jnp.sqrt(jnp.sum(share * (rows - loc) ** 2, axis=0))
+    scale = jnp.where(deviation > 0, deviation, 1.0)
+    points = (rows - loc) / scale
+    correlation = (share * points).T @ points
+    correlation = correlation + jnp.diag((deviation == 0).astype(rows.dtype))
+    return Affine(loc, scale, covariance_cholesky(correlation, jnp.sum(weights))), points
+
+
+def whiten(mixture: Mixture, cholesky: Array) -> Mixture:
+    """The same mixture in coordinates y with x = cholesky @ y."""
+
+    def solve(right):
+        return solve_triangular(cholesky, right, lower=True)
+
+    return from_cholesky(mixture.log_weights, jax.vmap(solve)(mixture.means), jax.vmap(solve)(mixture.cholesky))
+
+
+def check_options(position, vector, num_layers, hidden, num_components, defensive) -> None:
+    """Raise on a position or an option that no flow can be built from."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(position):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            name = jax.tree_util.keystr(path) or "position"
+            raise TypeError(f"position must be made of floating arrays, but {name} has dtype {leaf.dtype}: convert it.")
+    if vector.size == 0:
+        raise ValueError("position is empty: a flow needs at least one coordinate.")
+    for name, value in {"num_layers": num_layers, "hidden": hidden, "num_components": num_components}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    if not 0.0 <= defensive < 1.0:
+        raise ValueError(f"defensive must lie in [0, 1), got {defensive}.")

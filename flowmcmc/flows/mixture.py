@@ -1,0 +1,81 @@
+r"""A Gaussian mixture with a heavy-tailed part: the base density of every flow here.
+
+    q(z) = (1 - eps) sum_k pi_k N(z; m_k, L_k L_k^T) + eps t_3(z; 0, 2^2 I)
+
+Unused components have weight zero, so that one compiled function serves any number up to the length of the arrays. The
+Student part is the `defensive` weight: it bounds the importance ratio p / q for any target with lighter tails
+(Hesterberg 1995).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.special import gammaln
+
+from flowmcmc.base import Array
+
+__all__ = ["Mixture", "component_log_probs", "from_cholesky", "log_prob", "sample", "standard"]
+
+DEGREES = 3
+SPREAD = 2.0
+
+
+class Mixture(NamedTuple):
+    """`log_weights` (K,), `means` (K, d), lower `cholesky` factors of the covariances (K, d, d) and their inverses."""
+
+    log_weights: Array
+    means: Array
+    cholesky: Array
+    inverse: Array
+
+
+def standard(num_components: int, dim: int, dtype) -> Mixture:
+    """All the weight on one standard normal."""
+    log_weights = jnp.full(num_components, -jnp.inf, dtype).at[0].set(0.0)
+    eye = jnp.tile(jnp.eye(dim, dtype=dtype), (num_components, 1, 1))
+    return Mixture(log_weights, jnp.zeros((num_components, dim), dtype), eye, eye)
+
+
+def from_cholesky(log_weights: Array, means: Array, cholesky: Array) -> Mixture:
+    """Fill in the inverse factors."""
+    eye = jnp.broadcast_to(jnp.eye(means.shape[-1], dtype=means.dtype), cholesky.shape)
+    return Mixture(log_weights, means, cholesky, jax.scipy.linalg.solve_triangular(cholesky, eye, lower=True))
+
+
+def component_log_probs(mixture: Mixture, z: Array) -> Array:
+    """log pi_k + log N(z; m_k, L_k L_k^T), shape (K,)."""
+    residual = jnp.einsum("kij,kj->ki", mixture.inverse, z - mixture.means)
+    log_det = jnp.sum(jnp.log(jnp.diagonal(mixture.inverse, axis1=-2, axis2=-1)), axis=-1)
+    constant = 0.5 * z.shape[-1] * jnp.log(2 * jnp.pi).astype(z.dtype)
+    return mixture.log_weights + log_det - 0.5 * jnp.sum(residual**2, axis=-1) - constant
+
+
+def log_prob(mixture: Mixture, z: Array, defensive: float) -> Array:
+    """log q(z) of one vector."""
+    log_gaussian = jax.nn.logsumexp(component_log_probs(mixture, z))
+    if defensive == 0.0:
+        return log_gaussian
+    return jnp.logaddexp(jnp.log1p(-defensive) + log_gaussian, jnp.log(defensive) + student_log_prob(z))
+
+
+def sample(rng_key: Array, mixture: Mixture, defensive: float) -> Array:
+    """One exact draw."""
+    key_component, key_normal, key_defensive, key_chi2 = jax.random.split(rng_key, 4)
+    dim, dtype = mixture.means.shape[-1], mixture.means.dtype
+    normal = jax.random.normal(key_normal, (dim,), dtype)
+    k = jax.random.categorical(key_component, mixture.log_weights)
+    z = mixture.means[k] + mixture.cholesky[k] @ normal
+    if defensive == 0.0:
+        return z
+    chi2 = jnp.sum(jax.random.normal(key_chi2, (DEGREES,), dtype) ** 2)
+    heavy = SPREAD * normal * jnp.sqrt(DEGREES / chi2)
+    return jnp.where(jax.random.uniform(key_defensive, dtype=dtype) < defensive, heavy, z)
+
+
+def student_log_prob(z: Array) -> Array:
+    """Multivariate Student t with DEGREES degrees of freedom and scale SPREAD."""
+    dim = z.shape[-1]
+    constant = gammaln((DEGREES + dim) / 2) - gammaln(DEGREES / 2) - dim / 2 * jnp.log(DEGREES * jnp.pi * SPREAD**2)
+    tail = (DEGREES + dim) / 2 * jnp.log1p(jnp.sum(z**2) / (DEGREES * SPREAD**2))
+    return constant.astype(z.dtype) - tail

@@ -1,0 +1,91 @@
+"""The local kernel: any BlackJAX algorithm, run in coordinates where every chain coordinate has unit scale.
+
+A constructor ``(logdensity_fn, step_size) -> SamplingAlgorithm`` is given the density of y = x / scale. That is a
+diagonal metric for every kernel, MALA included, and leaves BlackJAX unchanged. A constructor that asks for an
+``inverse_mass_matrix`` (HMC, NUTS) gets ones, the same metric in these coordinates. Scales are powers of two, so that
+going there and back is exact: a rejected position stays the same to the last bit.
+"""
+
+import inspect
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
+
+__all__ = ["LocalState", "build", "divergences", "pooled_scale"]
+
+
+class LocalState(NamedTuple):
+    """The position, and the BlackJAX state in scaled coordinates."""
+
+    position: PyTree
+    kernel_state: NamedTuple
+
+
+def build(local: LocalKernel, logdensity_fn: LogDensity, step_size: Array, scale: PyTree) -> SamplingAlgorithm:
+    """`local` on the scaled density; positions go in and come out unscaled.
+
+    Parameters
+    ----------
+    local
+        ``blackjax.mala``, ``blackjax.nuts``, ``functools.partial(blackjax.hmc, num_integration_steps=10)``.
+    logdensity_fn
+        Unnormalised log density of one position.
+    step_size
+        In units of `scale`.
+    scale
+        Powers of two, a pytree like a position.
+    """
+
+    def scaled_logdensity(y):
+        return logdensity_fn(jax.tree.map(jnp.multiply, y, scale))
+
+    if asks_for_metric(local):
+        ones = jnp.ones_like(ravel_pytree(scale)[0])
+        algorithm = local(scaled_logdensity, step_size=step_size, inverse_mass_matrix=ones)
+    else:
+        algorithm = local(scaled_logdensity, step_size)
+
+    def init(position, rng_key=None):
+        return LocalState(position, algorithm.init(jax.tree.map(jnp.divide, position, scale), rng_key))
+
+    def step(rng_key, state):
+        kernel_state, info = algorithm.step(rng_key, state.kernel_state)
+        return LocalState(jax.tree.map(jnp.multiply, kernel_state.position, scale), kernel_state), info
+
+    return SamplingAlgorithm(init, step)
+
+
+def asks_for_metric(local: LocalKernel) -> bool:
+    """Whether `inverse_mass_matrix` is a parameter that is still open."""
+    given = set()
+    while isinstance(local, partial):
+        given |= set(local.keywords)
+        local = local.func
+    # BlackJAX's top-level names are objects whose signature is that of `differentiable`
+    parameters = inspect.signature(getattr(local, "differentiable", local)).parameters
+    return "inverse_mass_matrix" in parameters and "inverse_mass_matrix" not in given
+
+
+def divergences(info) -> Array:
+    """How many local steps had no chance of acceptance (density NaN or zero at the proposal) or diverged."""
+    is_divergent = getattr(info, "is_divergent", False)
+    rate = getattr(info, "acceptance_rate", jnp.ones(()))
+    return jnp.sum(~(rate > 0) | is_divergent, dtype=jnp.int32)
+
+
+def pooled_scale(positions: PyTree, weights: Array) -> PyTree:
+    """Standard deviation of each coordinate over the weighted rows, to the nearest power of two; 1 if constant."""
+
+    def one(leaf):
+        share = (weights / jnp.sum(weights)).reshape((-1,) + (1,) * (leaf.ndim - 1)).astype(leaf.dtype)
+        mean = jnp.sum(share * leaf, axis=0, keepdims=True)
+        deviation = jnp.sqrt(jnp.sum(share * (leaf - mean) ** 2, axis=0))
+        exponent = jnp.round(jnp.log2(jnp.where(deviation > 0, deviation, 1.0)))
+        return jnp.ldexp(jnp.ones_like(deviation), exponent.astype(jnp.int32))
+
+    return jax.tree.map(one, positions)

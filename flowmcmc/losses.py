@@ -1,0 +1,83 @@
+r"""What the flow is trained to minimise. A loss is ``(rng_key, params, batch, flow, logdensity_fn) -> scalar``.
+
+forward_kl          -E_p[log q]             chain states as draws of p (arXiv 2105.12603)
+pool_forward_kl     -E sum_i w_i log q(y_i) the pools of i-SIR, Rao-Blackwellised (Samsonov et al., arXiv 2111.02702)
+reverse_kl          E_q[log q - log p]      needs no draws of p, but forgets modes: mix it in, never use it alone
+mixture             sum_j c_j loss_j
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flowmcmc.base import Array, Flow, LogDensity, PyTree
+
+__all__ = ["Batch", "Loss", "forward_kl", "mixture", "pool_forward_kl", "reverse_kl"]
+
+
+class Batch(NamedTuple):
+    """What a loss may read.
+
+    Attributes
+    ----------
+    positions
+        States of the training chains, recent and older, (n, ...).
+    pool, pool_log_weights
+        The last pools of `isir`, (chains, N + 1, ...) and (chains, N + 1); for `imh` the last proposals, (chains, ...).
+    """
+
+    positions: PyTree
+    pool: PyTree
+    pool_log_weights: Array | None
+
+
+Loss = Callable[[Array, PyTree, Batch, Flow, LogDensity], Array]
+
+
+def forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdensity_fn: LogDensity) -> Array:
+    """Mean of -log q over the chain states: the forward Kullback-Leibler divergence up to a constant, in nats."""
+    return -jnp.mean(jax.vmap(flow.log_prob, (None, 0))(params, batch.positions))
+
+
+def pool_forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdensity_fn: LogDensity) -> Array:
+    """Forward KL over every i-SIR candidate, weighted with the probability of being chosen.
+
+    Raises
+    ------
+    ValueError
+        If the flow kernel has no pools (`imh`).
+    """
+    if batch.pool_log_weights is None or batch.pool_log_weights.ndim < 2:
+        raise ValueError("pool_forward_kl needs the pools of i-SIR: pass flow_kernel=flowmcmc.isir.")
+    log_prob = jax.vmap(jax.vmap(flow.log_prob, (None, 0)), (None, 0))(params, batch.pool)
+    weights = jax.nn.softmax(batch.pool_log_weights, axis=1)
+    # 0 * -inf, a candidate of weight zero far outside, must not poison the sum
+    terms = jnp.where(weights > 0, weights * log_prob, 0.0)
+    return -jnp.mean(jnp.sum(terms, axis=1))
+
+
+def reverse_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdensity_fn: LogDensity) -> Array:
+    """Mean of log q - log p over fresh draws of the flow, as many as chain states in the batch."""
+    keys = jax.random.split(rng_key, jax.tree.leaves(batch.positions)[0].shape[0])
+    positions, log_prob = jax.vmap(flow.sample_and_log_prob, (0, None))(keys, params)
+    return jnp.mean(log_prob - jax.vmap(logdensity_fn)(positions))
+
+
+def mixture(*terms: tuple[float, Loss]) -> Loss:
+    """Weighted sum of losses.
+
+    Example
+    -------
+    >>> loss = mixture((0.6, pool_forward_kl), (0.4, reverse_kl))  # the weights of arXiv 2111.02702
+    """
+
+    def loss(rng_key, params, batch, flow, logdensity_fn):
+        keys = jax.random.split(rng_key, len(terms))
+        values = [
+            coefficient * term(key, params, batch, flow, logdensity_fn) for key, (coefficient, term) in zip(keys, terms)
+        ]
+        return sum(values[1:], values[0])
+
+    return loss

@@ -1,0 +1,63 @@
+"""A bounded memory of chain states: recent ones surely, older ones with slowly fading probability.
+
+Each new state takes a uniformly chosen slot, surely while there is room and then with probability at least
+1 / MEMORY. So a mode that the chains have left is still remembered, and the states of the first rounds, not yet draws
+of the target, fade out after a few times the capacity. (Vitter 1985 with a capped count.)
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flowmcmc.base import Array, PyTree
+
+__all__ = ["Reservoir", "choose", "create", "insert", "weights"]
+
+MEMORY = 4
+
+
+class Reservoir(NamedTuple):
+    """`positions` with the slot axis first, and how many states were ever offered."""
+
+    positions: PyTree
+    count: Array
+
+
+def create(capacity: int, position: PyTree) -> Reservoir:
+    """An empty reservoir for states shaped like `position`."""
+    slots = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), position)
+    return Reservoir(slots, jnp.array(0))
+
+
+def capacity(reservoir: Reservoir) -> int:
+    """Number of slots."""
+    return jax.tree.leaves(reservoir.positions)[0].shape[0]
+
+
+def insert(rng_key: Array, reservoir: Reservoir, positions: PyTree, is_used: Array) -> Reservoir:
+    """Offer the rows of `positions` marked in `is_used`, shape (n,); rows that are not finite are left out."""
+    size = capacity(reservoir)
+    for leaf in jax.tree.leaves(positions):
+        is_used = is_used & jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
+    order = reservoir.count + jnp.cumsum(is_used)
+    drawn = jax.random.randint(rng_key, order.shape, 0, jnp.minimum(order, MEMORY * size))
+    slot = jnp.where(order <= size, order - 1, drawn)
+    slot = jnp.where(is_used, slot, size)  # out of range: dropped
+
+    def put(slots, rows):
+        return slots.at[slot].set(rows, mode="drop")
+
+    return Reservoir(jax.tree.map(put, reservoir.positions, positions), reservoir.count + jnp.sum(is_used))
+
+
+def choose(rng_key: Array, reservoir: Reservoir, num: int) -> PyTree:
+    """`num` states drawn uniformly with replacement from the slots in use."""
+    in_use = jnp.clip(reservoir.count, 1, capacity(reservoir))
+    index = jax.random.randint(rng_key, (num,), 0, in_use)
+    return jax.tree.map(lambda slots: slots[index], reservoir.positions)
+
+
+def weights(reservoir: Reservoir, dtype) -> Array:
+    """1 for a slot in use, 0 for an empty one, shape (capacity,)."""
+    return (jnp.arange(capacity(reservoir)) < reservoir.count).astype(dtype)

@@ -1,0 +1,155 @@
+"""One round of the sampler on all chains: L local steps, then K flow proposals, with everything learned held fixed.
+
+Warm-up (`adaptive`) and production (`freeze`) both run this; only warm-up changes the `Tuning` between rounds.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flowmcmc import local as local_kernel
+from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
+from flowmcmc.compose import cycle, vmap_chains
+from flowmcmc.imh import imh
+
+__all__ = ["FrozenState", "RoundInfo", "Tuning", "freeze", "take_round"]
+
+
+class Tuning(NamedTuple):
+    """What warm-up learns and production holds fixed: flow `params`, local `step_size`, and the `scale` it is in."""
+
+    params: PyTree
+    step_size: Array
+    scale: PyTree
+
+
+class RoundInfo(NamedTuple):
+    """What one round did, each with the chain axis.
+
+    Attributes
+    ----------
+    logdensity
+        At the end of the round.
+    local_acceptance_rate, flow_acceptance_rate
+        Mean over the round's steps of a kind; NaN where there are none.
+    num_flow_accepted
+        Flow proposals accepted.
+    num_flow_invalid
+        Flow proposals rejected because they, or their density, were NaN or infinite.
+    num_diverging
+        Local steps with no chance of acceptance (NaN or zero density), or divergent.
+    """
+
+    logdensity: Array
+    local_acceptance_rate: Array
+    flow_acceptance_rate: Array
+    num_flow_accepted: Array
+    num_flow_invalid: Array
+    num_diverging: Array
+
+
+class FrozenState(NamedTuple):
+    """Positions, chain axis first, and the tuning that does not change."""
+
+    position: PyTree
+    tuning: Tuning
+
+
+def freeze(
+    logdensity_fn: LogDensity,
+    local: LocalKernel,
+    flow: Flow,
+    tuning: Tuning,
+    *,
+    num_local_steps: int = 5,
+    num_flow_steps: int = 5,
+    flow_kernel: Callable = imh,
+) -> SamplingAlgorithm:
+    """End adaptation: a Markov kernel on all chains that leaves the target invariant.
+
+    Parameters
+    ----------
+    logdensity_fn, local, flow, num_local_steps, num_flow_steps, flow_kernel
+        As in `flowmcmc.adaptive`.
+    tuning
+        ``state.tuning`` of `adaptive`; any other flow parameters, step size and scale do too.
+
+    Returns
+    -------
+    ``init(positions, rng_key=None)`` and ``step``, whose info is a `RoundInfo`.
+    """
+    check_steps(num_local_steps, num_flow_steps)
+
+    def init(positions, rng_key=None):
+        return FrozenState(positions, tuning)
+
+    def step(rng_key, state):
+        positions, info, _ = take_round(
+            rng_key,
+            state.position,
+            state.tuning,
+            logdensity_fn,
+            local,
+            flow,
+            num_local_steps,
+            num_flow_steps,
+            flow_kernel,
+        )
+        return FrozenState(positions, state.tuning), info
+
+    return SamplingAlgorithm(init, step)
+
+
+def take_round(
+    rng_key: Array,
+    positions: PyTree,
+    tuning: Tuning,
+    logdensity_fn: LogDensity,
+    local: LocalKernel,
+    flow: Flow,
+    num_local_steps: int,
+    num_flow_steps: int,
+    flow_kernel: Callable,
+):
+    """New positions, a `RoundInfo`, and the last step's flow proposals with their log weights (None without any)."""
+    parts = []
+    if num_local_steps:
+        kernel = local_kernel.build(local, logdensity_fn, tuning.step_size, tuning.scale)
+        parts.append((kernel, num_local_steps))
+    if num_flow_steps:
+        parts.append((flow_kernel(logdensity_fn, flow, tuning.params), num_flow_steps))
+    ensemble = vmap_chains(cycle(*parts))
+    state, info = ensemble.step(rng_key, ensemble.init(positions))
+    missing = jnp.full(jax.tree.leaves(positions)[0].shape[0], jnp.nan)
+    zero = jnp.zeros(missing.shape, jnp.int32)
+    local_rate, diverging = missing, zero
+    if num_local_steps:
+        local_info = info.parts[0]
+        local_rate = jnp.mean(getattr(local_info, "acceptance_rate", missing[:, None]), axis=1)
+        local_rate = jnp.where(jnp.isnan(local_rate), 0.0, local_rate)
+        diverging = jax.vmap(local_kernel.divergences)(local_info)
+    if not num_flow_steps:
+        logdensity = jax.vmap(logdensity_fn)(state.position)
+        return state.position, RoundInfo(logdensity, local_rate, missing, zero, zero, diverging), (None, None)
+    flow_info = info.parts[-1]
+    round_info = RoundInfo(
+        flow_info.logdensity[:, -1],
+        local_rate,
+        jnp.mean(flow_info.acceptance_rate, axis=1),
+        jnp.sum(flow_info.is_accepted, axis=1, dtype=jnp.int32),
+        jnp.sum(flow_info.num_invalid, axis=1, dtype=jnp.int32),
+        diverging,
+    )
+    proposals = jax.tree.map(lambda leaf: leaf[:, -1], (flow_info.proposal, flow_info.proposal_log_weight))
+    return state.position, round_info, proposals
+
+
+def check_steps(num_local_steps: int, num_flow_steps: int) -> None:
+    """Raise unless a round does something."""
+    for name, value in {"num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}.items():
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}.")
+    if num_local_steps + num_flow_steps == 0:
+        raise ValueError("num_local_steps and num_flow_steps are both 0: a round would do nothing.")

@@ -1,0 +1,190 @@
+"""Driving a sampler on the host: compiled chunks of rounds, a progress bar, interruption and exact resumption.
+
+Round t uses the key ``fold_in(rng_key, t)``, so that a run in pieces is the unbroken run, bit for bit. One function of
+a dynamic number of rounds is compiled and serves every chunk; chunks grow to about half a second each.
+"""
+
+import time
+import warnings
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm.auto import tqdm
+
+from flowmcmc.base import Array, PyTree, SamplingAlgorithm
+
+__all__ = ["RunState", "Trace", "run"]
+
+CHUNK_SECONDS = 0.5
+
+
+class RunState(NamedTuple):
+    """Rounds done and the sampler's own state: everything needed to go on."""
+
+    round: int
+    sampler: Any
+
+    @property
+    def position(self) -> PyTree:
+        """Positions, chain axis first."""
+        return self.sampler.position
+
+
+class Trace(NamedTuple):
+    """What each round left, NumPy arrays with the round axis first."""
+
+    position: PyTree
+    info: Any
+
+
+def keep_all(state, info) -> Trace:
+    """Positions and infos of each round."""
+    return Trace(state.position, info)
+
+
+def keep_info(state, info) -> Trace:
+    """Infos only."""
+    return Trace(None, info)
+
+
+def run(
+    rng_key: Array,
+    algorithm: SamplingAlgorithm,
+    positions: PyTree | RunState,
+    num_rounds: int,
+    *,
+    keep: Callable[[Any, Any], PyTree] = keep_all,
+    chunk_size: int = 100,
+    progress_bar: bool | str = True,
+) -> tuple[RunState, Any]:
+    """Take `num_rounds` steps of `algorithm` on all chains.
+
+    Parameters
+    ----------
+    rng_key
+        A key, typed or not, or an int seed. Give the same one to go on with a run.
+    algorithm
+        A sampler of an ensemble: `adaptive`, `freeze`, or ``vmap_chains`` of any BlackJAX algorithm.
+    positions
+        Starting positions, chain axis first; or the `RunState` that an earlier call returned, to go on from there.
+    num_rounds
+        How many more rounds.
+    keep
+        ``(state, info) -> pytree``, what to keep of each round, on the host; a module-level function (it is compiled).
+    chunk_size
+        Most rounds between two looks at the host; bounds the memory on the device.
+    progress_bar
+        False for none; a string is its label.
+
+    Returns
+    -------
+    The `RunState` and the kept trees stacked over rounds (`Trace` by default). After Ctrl-C both hold the rounds done
+    so far, ``state.round`` says how many, and a warning is given.
+
+    Raises
+    ------
+    ValueError
+        If `num_rounds` or `chunk_size` is not positive.
+    """
+    if num_rounds < 1 or chunk_size < 1:
+        raise ValueError(f"num_rounds and chunk_size must be at least 1, got {num_rounds} and {chunk_size}.")
+    rng_key = as_key(rng_key)
+    state = positions if isinstance(positions, RunState) else begin(rng_key, algorithm, positions)
+    chunk_size = min(chunk_size, num_rounds)
+    advance = compile_chunk(algorithm, keep, chunk_size)
+    first, pieces, size = state.round, [], 1
+    label = progress_bar if isinstance(progress_bar, str) else None
+    with tqdm(total=num_rounds, desc=label, disable=not progress_bar, leave=False) as bar:
+        try:
+            while (done := state.round - first) < num_rounds:
+                size = min(size, chunk_size, num_rounds - done)
+                began = time.perf_counter()
+                sampler, kept = advance(rng_key, state.sampler, state.round, size)
+                piece = jax.tree.map(lambda leaf: np.asarray(leaf)[:size], kept)  # noqa: B023
+                seconds = time.perf_counter() - began
+                state = RunState(state.round + size, sampler)
+                pieces.append(piece)
+                bar.update(size)
+                bar.set_postfix(describe(piece))
+                # the first chunk is slow because it compiles
+                size = 2 * size if seconds < CHUNK_SECONDS or len(pieces) == 1 else max(1, size // 2)
+        except KeyboardInterrupt:
+            warnings.warn(
+                f"interrupted after {state.round - first} of {num_rounds} rounds; returning what was done so far.",
+                stacklevel=2,
+            )
+    if not pieces:
+        shapes = jax.eval_shape(advance, rng_key, state.sampler, state.round, 0)[1]
+        pieces = [jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)]
+    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+
+
+def as_key(rng_key) -> Array:
+    """A typed key from a typed key, a raw key or an int seed."""
+    if isinstance(rng_key, (int, np.integer)) and not isinstance(rng_key, bool):
+        return jax.random.key(int(rng_key))
+    if isinstance(rng_key, (jax.Array, np.ndarray)):
+        rng_key = jnp.asarray(rng_key)
+        if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) and rng_key.shape == ():
+            return rng_key
+        if rng_key.dtype == jnp.uint32 and rng_key.ndim == 1:
+            return jax.random.wrap_key_data(rng_key)
+    raise TypeError(
+        f"rng_key must be one JAX key (jax.random.key(0)) or an int seed, got {type(rng_key).__name__}"
+        f"{getattr(rng_key, 'shape', '')}."
+    )
+
+
+def begin(rng_key: Array, algorithm: SamplingAlgorithm, positions: PyTree) -> RunState:
+    """State before the first round, compiled too."""
+    positions = jax.tree.map(jnp.asarray, positions)
+
+    def strong(leaf):
+        leaf = jnp.asarray(leaf)
+        return jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    def init(positions, rng_key):
+        # weak types, which the first round would make strong, mean compiling everything twice
+        return jax.tree.map(strong, algorithm.init(positions, rng_key))
+
+    # any number apart from the rounds' own
+    return RunState(0, jax.jit(init)(positions, jax.random.fold_in(rng_key, 2**31 - 1)))
+
+
+@lru_cache(maxsize=16)
+def compile_chunk(algorithm: SamplingAlgorithm, keep: Callable, chunk_size: int) -> Callable:
+    """``(rng_key, state, first_round, num_rounds) -> (state, kept)`` with room for `chunk_size` rounds."""
+
+    def one(rng_key, state, round):
+        state, info = algorithm.step(jax.random.fold_in(rng_key, round), state)
+        return state, keep(state, info)
+
+    @jax.jit
+    def advance(rng_key, state, first, num_rounds):
+        def body(index, carry):
+            state, kept = carry
+            state, new = one(rng_key, state, first + index)
+            return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), kept, new)
+
+        shapes = jax.eval_shape(one, rng_key, state, first)[1]
+        room = jax.tree.map(lambda leaf: jnp.zeros((chunk_size, *leaf.shape), leaf.dtype), shapes)
+        return jax.lax.fori_loop(0, num_rounds, body, (state, room))
+
+    return advance
+
+
+def describe(piece) -> dict[str, str]:
+    """Acceptance and loss of a chunk for the progress bar, where the infos have them."""
+    info = getattr(piece, "info", None)
+    rounds = getattr(info, "round", info)
+    shown = {}
+    for label, field in {"local": "local_acceptance_rate", "flow": "flow_acceptance_rate"}.items():
+        if hasattr(rounds, field):
+            shown[label] = f"{np.mean(getattr(rounds, field)):.2f}"
+    if (training := getattr(info, "training", None)) is not None:
+        shown["loss"] = f"{training.heldout_loss[-1]:.3g}"
+    return shown

@@ -1,0 +1,210 @@
+"""A table and a verdict in words. "No problem found" is said only if every check could be made and passed."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from flowmcmc.diagnostics import Importance, ModeWeights, importance, mode_weights, nested_rhat, rejections
+
+__all__ = ["Summary", "summary"]
+
+MAX_RHAT = 1.01
+MIN_ESS = 400  # Vehtari et al., arXiv 1903.08008
+MIN_FLOW_ACCEPTANCE = 0.05
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What `summary` found; ``print`` it.
+
+    Attributes
+    ----------
+    table
+        arviz's summary, a row for each coordinate.
+    modes
+        `ModeWeights`, or None.
+    rejections
+        Acceptance and longest runs for each chain, an ``xarray.Dataset``.
+    importance
+        Weights of the flow, or None without a `SampleResult`.
+    problems
+        Sentences, empty if none was found.
+    """
+
+    table: Any
+    modes: ModeWeights | None
+    rejections: Any
+    importance: Importance | None
+    problems: list[str]
+
+    @property
+    def verdict(self) -> str:
+        """All problems in words, or that none was found."""
+        if not self.problems:
+            return (
+                "No problem found: r-hat, ESS, acceptance and mode visits pass. "
+                "A mode that no chain ever saw cannot show here."
+            )
+        return "NOT to be trusted yet:\n" + "\n".join(f"  - {problem}" for problem in self.problems)
+
+    def __str__(self) -> str:
+        lines = [self.table.to_string(max_rows=20), ""]
+        rates = [
+            f"{n.removesuffix('_rate').replace('_', ' ')} {float(v.mean()):.3f}" for n, v in self.rejections.items()
+        ]
+        lines.append("mean over chains: " + ", ".join(rates))
+        if self.importance is not None:
+            lines.append(
+                f"flow alone: Pareto k {self.importance.pareto_k:.2f}, ESS {self.importance.ess:.1%} of its draws"
+            )
+        if self.modes is not None:
+            for index, (weight, error) in enumerate(zip(self.modes.weights, self.modes.mcse)):
+                shown = "error unknown" if np.isnan(error) else f"+- {error:.4f}"
+                lines.append(
+                    f"mode {index}: weight {weight:.4f} {shown}, visited by {self.modes.num_chains[index]} of "
+                    f"{self.modes.labels.shape[0]} chains, entered {self.modes.transitions[index]} times"
+                )
+        return "\n".join([*lines, "", self.verdict])
+
+
+def summary(result, *, modes=None) -> Summary:
+    """Table, modes, flow weights, and a verdict on a run.
+
+    Parameters
+    ----------
+    result
+        A `SampleResult`; or a DataTree with ``posterior`` (and ``sample_stats``), for a run of any sampler.
+    modes
+        As in `mode_weights`; by default found by clustering.
+
+    Raises
+    ------
+    ValueError
+        If there are no draws.
+    """
+    import arviz as az
+
+    tree = getattr(result, "datatree", result)
+    if "posterior" not in tree.children or tree["posterior"].sizes.get("draw", 0) < 4:
+        raise ValueError("there are fewer than 4 draws for each chain: nothing to summarise; draw more.")
+    weights = mode_weights(tree, modes)
+    weighed = importance(result) if hasattr(result, "flow") else None
+    rates = rejections(tree) if "sample_stats" in tree.children else rejections_unknown()
+    problems = [
+        *convergence_problems(az, tree),
+        *mode_problems(weights),
+        *kernel_problems(rates, tree),
+        *flow_problems(weighed),
+    ]
+    return Summary(az.summary(tree), weights, rates, weighed, problems)
+
+
+def rejections_unknown():
+    """An empty table, for a run of another sampler."""
+    import xarray as xr
+
+    return xr.Dataset()
+
+
+def convergence_problems(az, tree) -> list[str]:
+    """r-hat and effective sample size, by arviz."""
+    problems = []
+    if tree.attrs.get("partial"):
+        problems.append("the run was interrupted: fewer draws than asked for.")
+    posterior = tree["posterior"]
+    chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
+    if chains < 4:
+        problems.append(
+            f"only {chains} chain(s): agreement between chains cannot be judged; run 4 or more (100 is good)."
+        )
+    stuck = [str(name) for name, v in posterior.data_vars.items() if bool((v.std(("chain", "draw")) == 0).any())]
+    if stuck:
+        problems.append(f"{', '.join(stuck)} never moved: every draw is the same.")
+    if not all(bool(np.isfinite(v).all()) for v in posterior.data_vars.values()):
+        problems.append("draws hold NaN or infinite numbers.")
+    rhat = largest(az.rhat(tree), max) if chains > 1 else np.nan
+    # with many short chains classic r-hat is noisy: the nested one judges groups of chains
+    if draws < 50 and chains >= 32:
+        usable = next(n for n in (16, 8, 4, 2, 1) if chains % n == 0)
+        rhat = largest(nested_rhat(tree, usable), max) if usable > 1 else rhat
+    if not rhat <= MAX_RHAT:
+        problems.append(
+            f"r-hat is {rhat:.3f} (should be at most {MAX_RHAT}): chains disagree. Run longer, or see the points below."
+        )
+    for method in ("bulk", "tail"):
+        ess = largest(az.ess(tree, method=method), min)
+        if not ess >= MIN_ESS:
+            problems.append(f"{method} ESS is {ess:.0f} (should be at least {MIN_ESS}): draw more.")
+    return problems
+
+
+def mode_problems(modes: ModeWeights) -> list[str]:
+    """Modes visited by few chains, or with a large error."""
+    problems = []
+    if len(modes.weights) < 2:
+        return problems
+    for index, (weight, error) in enumerate(zip(modes.weights, modes.mcse)):
+        if weight > 0 and modes.transitions[index] < 20:
+            problems.append(
+                f"mode {index} (weight {weight:.3f}) was entered only {modes.transitions[index]} times over all "
+                "chains: its weight reflects where chains started."
+            )
+        elif error > 0.05:
+            problems.append(
+                f"the weight of mode {index}, {weight:.3f}, has a Monte Carlo error of {error:.3f}: draw more."
+            )
+    return problems
+
+
+def kernel_problems(rates, tree) -> list[str]:
+    """Acceptance of either kind of step, stuck chains, invalid proposals."""
+    problems = []
+    if "flow_acceptance_rate" in rates:
+        mean = float(rates["flow_acceptance_rate"].mean())
+        if mean < MIN_FLOW_ACCEPTANCE:
+            problems.append(
+                f"flow proposals accepted {100 * mean:.1f} %: jumps between modes are rare. Warm up longer, take a "
+                "larger flow (spline_flow, more layers), or isir with many proposals; in high dimension rely on local "
+                "steps."
+            )
+        longest = rates["longest_rejection"]
+        draws = tree["posterior"].sizes["draw"]
+        if mean >= MIN_FLOW_ACCEPTANCE and float(longest.max()) > max(50, 0.2 * draws):
+            problems.append(
+                f"chain {int(longest.argmax())} went {int(longest.max())} rounds without an accepted flow proposal: "
+                "the flow's density is far too small there. Raise `defensive`, or warm up longer."
+            )
+    if "local_acceptance_rate" in rates:
+        mean = float(rates["local_acceptance_rate"].mean())
+        if not mean > 0.1:
+            problems.append(
+                f"local steps accepted {100 * mean:.1f} %: check the gradient for NaN, and the scale of the parameters."
+            )
+        stuck = int((rates["local_acceptance_rate"] < 0.01).sum())
+        if mean > 0.1 and stuck:
+            problems.append(
+                f"{stuck} chain(s) hardly accept a local step: they may sit at a wall or where gradients are NaN."
+            )
+    if "num_flow_invalid" in tree.get("sample_stats", {}):
+        stats = tree["sample_stats"]
+        invalid = int(stats["num_flow_invalid"].sum())
+        if invalid > 0.01 * stats["num_flow_invalid"].size:
+            problems.append(
+                f"{invalid} flow proposals had a NaN or infinite density and were rejected: the draws are exact for "
+                "the density with those regions cut out; make sure that is what you mean."
+            )
+    return problems
+
+
+def flow_problems(weighed: Importance | None) -> list[str]:
+    """Heavy tails of the flow's weights."""
+    if weighed is not None and weighed.ess == 0.0:
+        return ["no draw of the flow has a finite density under the target."]
+    return []
+
+
+def largest(dataset, pick) -> float:
+    """The worst value over all variables; NaN if any is."""
+    values = np.concatenate([np.ravel(v.values) for v in dataset.data_vars.values()])
+    return float("nan") if np.isnan(values).any() else float(pick(values))
