@@ -17,7 +17,7 @@ import optax
 from blackjax.adaptation.step_size import DualAveragingAdaptationState, dual_averaging_adaptation
 
 from flowmcmc import reservoir, training
-from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
+from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm, num_chains
 from flowmcmc.imh import imh
 from flowmcmc.local import pooled_scale
 from flowmcmc.losses import Loss, forward_kl
@@ -60,7 +60,7 @@ def adaptive(
     num_flow_steps: int = 5,
     num_train_steps: int = 20,
     batch_size: int = 256,
-    history_size: int = 8192,
+    history_size: int | None = None,
     flow_kernel: Callable = imh,
     loss: Loss = forward_kl,
     target_acceptance_rate: float = 0.65,
@@ -86,7 +86,8 @@ def adaptive(
     num_train_steps, batch_size
         Gradient steps in a round, and chain states in each.
     history_size
-        Chain states remembered for training (a quarter as many are held out for comparison).
+        Chain states remembered for training (a quarter as many are held out for comparison). None means 8192, or 32 for
+        each chain if that is more.
     flow_kernel
         `imh`, or `isir`, or ``functools.partial(isir, num_proposals=64)``.
     loss
@@ -115,7 +116,7 @@ def adaptive(
     for name, value in {"num_train_steps": num_train_steps + 1, "batch_size": batch_size, "patience": patience}.items():
         if value < 1:
             raise ValueError(f"{name} is too small: got {value - (name == 'num_train_steps')}.")
-    if history_size < 8:
+    if history_size is not None and history_size < 8:
         raise ValueError(f"history_size must be at least 8, got {history_size}.")
     if not 0 < target_acceptance_rate < 1:
         raise ValueError(f"target_acceptance_rate must lie between 0 and 1, got {target_acceptance_rate}.")
@@ -131,8 +132,9 @@ def adaptive(
 
     def init(positions, rng_key):
         dtype = jax.tree.leaves(positions)[0].dtype
-        train_state = training.start(rng_key, positions, flow, optimizer, history_size)
-        scale = pooled_scale(positions, jnp.ones(jax.tree.leaves(positions)[0].shape[0], dtype))
+        chains = num_chains(positions)
+        train_state = training.start(rng_key, positions, flow, optimizer, history_size or max(8192, 32 * chains))
+        scale = pooled_scale(positions, jnp.ones(chains, dtype))
         start = jnp.array(step_size, dtype)
         tuning = Tuning(train_state.best, start, scale)
         return AdaptiveState(positions, jnp.array(0), tuning, restart(start), train_state)

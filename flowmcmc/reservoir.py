@@ -1,8 +1,8 @@
-"""A bounded memory of chain states: recent ones surely, older ones with slowly fading probability.
+"""A bounded memory of chain states that forgets slowly.
 
-Each new state takes a uniformly chosen slot, surely while there is room and then with probability at least
-1 / MEMORY. So a mode that the chains have left is still remembered, and the states of the first rounds, not yet draws
-of the target, fade out after a few times the capacity. (Vitter 1985 with a capped count.)
+Slots fill up in order; from then on each new state overwrites a slot chosen at random, so that a state is remembered
+for `capacity` further states on average. A mode that the chains have left is still known for a while, and the states of
+the first rounds, not yet draws of the target, fade out.
 """
 
 from typing import NamedTuple
@@ -13,8 +13,6 @@ import jax.numpy as jnp
 from flowmcmc.base import Array, PyTree
 
 __all__ = ["Reservoir", "choose", "create", "insert", "weights"]
-
-MEMORY = 4
 
 
 class Reservoir(NamedTuple):
@@ -41,7 +39,7 @@ def insert(rng_key: Array, reservoir: Reservoir, positions: PyTree, is_used: Arr
     for leaf in jax.tree.leaves(positions):
         is_used = is_used & jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
     order = reservoir.count + jnp.cumsum(is_used)
-    drawn = jax.random.randint(rng_key, order.shape, 0, jnp.minimum(order, MEMORY * size))
+    drawn = jax.random.randint(rng_key, order.shape, 0, size)
     slot = jnp.where(order <= size, order - 1, drawn)
     slot = jnp.where(is_used, slot, size)  # out of range: dropped
 

@@ -172,8 +172,8 @@ def kernel_problems(rates, tree) -> list[str]:
         draws = tree["posterior"].sizes["draw"]
         if mean >= MIN_FLOW_ACCEPTANCE and float(longest.max()) > max(50, 0.2 * draws):
             problems.append(
-                f"chain {int(longest.argmax())} went {int(longest.max())} rounds without an accepted flow proposal: "
-                "the flow's density is far too small there. Raise `defensive`, or warm up longer."
+                f"chain {int(np.argmax(longest.values))} went {int(longest.max())} rounds without an accepted flow "
+                "proposal: the flow's density is far too small there. Raise `defensive`, or warm up longer."
             )
     if "local_acceptance_rate" in rates:
         mean = float(rates["local_acceptance_rate"].mean())

@@ -1,9 +1,10 @@
 r"""Training the flow on the chains as they run: what to keep is decided on chains it was not trained on.
 
-The states of every fifth chain (every fifth stretch of rounds if there are fewer than five chains) are held out. After
-each burst of gradient steps the new parameters and the best so far are compared on the same held-out states; only what
-is better there is used for proposals. When nothing has improved for `patience` bursts, training rests until the next
-refit. At rounds 0, 1, 3, 7, 15, ... ``flow.fit`` builds a candidate from the states so far; it is kept if it wins.
+The states of every fifth chain (every fifth stretch of rounds if there are fewer than five chains) are held out,
+another fifth after each refit, so that what only one chain has seen is learned in the end. After each burst of gradient
+steps the new parameters and the best so far are compared on the same held-out states; only what is better there is used
+for proposals. When nothing has improved for `patience` bursts, training rests until the next refit. At rounds 0, 1, 3,
+7, 15, ... ``flow.fit`` builds a candidate from the states so far; it is kept if it wins.
 """
 
 from typing import NamedTuple
@@ -65,7 +66,8 @@ def remember(rng_key: Array, state: TrainingState, positions: PyTree, round: Arr
     """Put this round's states into the memory they belong to."""
     key_seen, key_heldout = jax.random.split(rng_key)
     size = jax.tree.leaves(positions)[0].shape[0]
-    turn = jnp.arange(size) if size >= HOLD_OUT else jnp.full(size, round // 4)
+    epoch = jnp.log2(round + 1.0).astype(jnp.int32)
+    turn = jnp.arange(size) + epoch if size >= HOLD_OUT else jnp.full(size, round // 4)
     is_heldout = turn % HOLD_OUT == HOLD_OUT - 1
     return state._replace(
         seen=reservoir.insert(key_seen, state.seen, positions, ~is_heldout),
