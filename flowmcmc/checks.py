@@ -18,7 +18,7 @@ def leaf_names(tree: PyTree) -> list[str]:
 
 
 def check_positions(positions: PyTree) -> PyTree:
-    """`positions` as JAX arrays.
+    """`positions` as JAX arrays of JAX's default floating dtype (BlackJAX's kernels draw noise in that).
 
     Raises
     ------
@@ -45,7 +45,7 @@ def check_positions(positions: PyTree) -> PyTree:
             )
         if not bool(jnp.all(jnp.isfinite(leaf))):
             raise ValueError(f"positions[{name}] holds NaN or infinite numbers: start every chain at a finite place.")
-    return positions
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), positions)
 
 
 def check_density(logdensity_fn: LogDensity, positions: PyTree) -> None:

@@ -1,7 +1,8 @@
 """Finding modes by clustering draws: a Gaussian mixture, whose overlapping components are one mode.
 
 Two components belong together if the fitted density along the segment between their means never falls below half its
-lower end; chains of such pairs make a mode, so that a ring or a banana is one.
+lower end; chains of such pairs make a mode, so that a ring or a banana is one. A group of components with less than one
+draw in a hundred is a tail, not a mode, and joins the others: name rarer modes yourself.
 """
 
 import jax
@@ -17,6 +18,7 @@ __all__ = ["find_modes"]
 MAX_COMPONENTS = 24
 MAX_ROWS = 6000
 DIP = np.log(2.0)
+MIN_WEIGHT = 0.01
 
 
 def find_modes(draws: np.ndarray, *, rng_key=0) -> np.ndarray:
@@ -43,9 +45,11 @@ def find_modes(draws: np.ndarray, *, rng_key=0) -> np.ndarray:
     used = np.flatnonzero(np.exp(np.asarray(mixture.log_weights)) > 1e-3)
     mixture = Mixture(*(leaf[used] for leaf in mixture))
     _, mode_of = connected_components(touching(mixture), directed=False)
-    owner = jax.jit(jax.vmap(lambda z: jnp.argmax(component_log_probs(mixture, z))))(points)
-    labels = mode_of[np.asarray(owner)]
-    order = np.argsort(-np.bincount(labels, minlength=mode_of.max() + 1), kind="stable")
+    mass = np.bincount(mode_of, weights=np.exp(np.asarray(mixture.log_weights)))
+    is_mode = jnp.asarray((mass >= MIN_WEIGHT)[mode_of])
+    joint = jax.jit(jax.vmap(lambda z: jnp.where(is_mode, component_log_probs(mixture, z), -jnp.inf)))(points)
+    _, labels = np.unique(mode_of[np.asarray(jnp.argmax(joint, axis=1))], return_inverse=True)
+    order = np.argsort(-np.bincount(labels), kind="stable")
     return np.argsort(order)[labels]
 
 

@@ -83,6 +83,7 @@ def sample(
     batch_size: int = 256,
     history_size: int | None = None,
     target_acceptance_rate: float = 0.65,
+    patience: int = 5,
     keep_warmup: bool = False,
     progress_bar: bool = True,
 ) -> SampleResult:
@@ -102,7 +103,7 @@ def sample(
     num_warmup
         Rounds of adaptation before.
     local, flow, flow_kernel, loss, optimizer, num_local_steps, num_flow_steps, num_train_steps, batch_size, \
-history_size, target_acceptance_rate
+history_size, target_acceptance_rate, patience
         As in `adaptive`; `flow` defaults to ``real_nvp(position)``.
     keep_warmup
         Also keep the positions of warm-up.
@@ -144,6 +145,7 @@ history_size, target_acceptance_rate
         flow_kernel=flow_kernel,
         loss=loss,
         target_acceptance_rate=target_acceptance_rate,
+        patience=patience,
     )
     began = time.perf_counter()
     key_warmup, key_draw = jax.random.fold_in(rng_key, 0), jax.random.fold_in(rng_key, 1)

@@ -62,7 +62,7 @@ def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int
     elementwise
         The scalar bijection.
     num_layers
-        Number of layers; masks alternate even/odd coordinates, then first/second half.
+        Number of layers; two for each binary digit of `dim` let every coordinate act on every other.
     hidden
         Width of the two hidden layers of each conditioner.
     dtype
@@ -86,7 +86,8 @@ def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int
             x, log_det = carry
             layer_params, mask = inputs
             conditioner = nnx.merge(graphdef, layer_params)
-            numbers = conditioner(jnp.where(mask, x, 0.0)).reshape(dim, elementwise.num_numbers)
+            # arcsinh tames heavy tails, which the network would extrapolate wildly
+            numbers = conditioner(jnp.arcsinh(jnp.where(mask, x, 0.0))).reshape(dim, elementwise.num_numbers)
             y, log_derivative = jax.vmap(transform)(numbers, x)
             log_det = log_det + jnp.sum(jnp.where(mask, 0.0, log_derivative))
             return (jnp.where(mask, x, y), log_det), None
@@ -118,9 +119,13 @@ def affine(bound: float = 3.0) -> Elementwise:
 
 
 def alternating_masks(dim: int, num_layers: int) -> Array:
-    """Shape (num_layers, dim), True where a coordinate is kept. Each pair of layers transforms every coordinate."""
-    index = jnp.arange(dim)
-    patterns = [index % 2 == 0, index % 2 == 1, index < dim // 2, index >= dim // 2]
+    """Shape (num_layers, dim), True where a coordinate is kept.
+
+    Layers 2b and 2b + 1 split the coordinates by bit b of their index and transform either half given the other. Any
+    two indices differ in some bit, so with two layers for each bit every coordinate acts directly on every other.
+    """
     if dim == 1:
-        patterns = [jnp.zeros(1, bool)]
-    return jnp.stack([patterns[layer % len(patterns)] for layer in range(num_layers)])
+        return jnp.zeros((num_layers, 1), bool)
+    num_bits = (dim - 1).bit_length()
+    bits = (jnp.arange(dim)[None] >> (jnp.arange(num_layers)[:, None] // 2 % num_bits)) & 1
+    return bits == jnp.arange(num_layers)[:, None] % 2
