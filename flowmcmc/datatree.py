@@ -37,7 +37,7 @@ def to_datatree(trace: Trace | None, *, warmup: Trace | None = None, attrs: dict
         groups |= {"warmup_posterior": variables(warmup.position), "warmup_sample_stats": stats(warmup.info.round)}
     if trace is not None:
         groups |= {"posterior": variables(trace.position), "sample_stats": stats(trace.info)}
-    tree = az.from_dict(groups) if groups else xr.DataTree()
+    tree = az.from_dict(groups, save_warmup=True) if groups else xr.DataTree()
     if warmup is not None:
         tree["warmup_history"] = xr.DataTree(xr.Dataset({k: ("round", v) for k, v in history(warmup.info).items()}))
     tree.attrs |= {f"{name}_version": version(name) for name in ("flowmcmc", "jax", "blackjax")}

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 
-__all__ = ["LocalState", "build", "divergences", "pooled_scale"]
+__all__ = ["LocalState", "build", "divergences", "pooled_scale", "varies"]
 
 
 class LocalState(NamedTuple):
@@ -78,6 +78,11 @@ def divergences(info) -> Array:
     return jnp.sum(~(rate > 0) | is_divergent, dtype=jnp.int32)
 
 
+def varies(deviation: Array, mean: Array) -> Array:
+    """Whether a standard deviation is more than the rounding of the mean."""
+    return deviation > 8 * jnp.finfo(deviation.dtype).eps * jnp.abs(mean)
+
+
 def pooled_scale(positions: PyTree, weights: Array) -> PyTree:
     """Standard deviation of each coordinate over the weighted rows, to the nearest power of two; 1 if constant."""
 
@@ -85,7 +90,7 @@ def pooled_scale(positions: PyTree, weights: Array) -> PyTree:
         share = (weights / jnp.sum(weights)).reshape((-1,) + (1,) * (leaf.ndim - 1)).astype(leaf.dtype)
         mean = jnp.sum(share * leaf, axis=0, keepdims=True)
         deviation = jnp.sqrt(jnp.sum(share * (leaf - mean) ** 2, axis=0))
-        exponent = jnp.round(jnp.log2(jnp.where(deviation > 0, deviation, 1.0)))
+        exponent = jnp.round(jnp.log2(jnp.where(varies(deviation, mean[0]), deviation, 1.0)))
         return jnp.ldexp(jnp.ones_like(deviation), exponent.astype(jnp.int32))
 
     return jax.tree.map(one, positions)

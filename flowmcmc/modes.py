@@ -1,8 +1,12 @@
 """Finding modes by clustering draws: a Gaussian mixture, whose overlapping components are one mode.
 
-Two components belong together if the fitted density along the segment between their means never falls below half its
-lower end; chains of such pairs make a mode, so that a ring or a banana is one. A group of components with less than one
-draw in a hundred is a tail, not a mode, and joins the others: name rarer modes yourself.
+With r_na the probability that draw n belongs to component a, two components belong together if
+
+    sum_n min(r_na, r_nb) > 0.1 min(sum_n r_na, sum_n r_nb),
+
+which for two equal normals means closer than 3.3 standard deviations. Chains of such pairs make a mode, so that a ring
+or a banana is one. A group of components with less than one draw in a hundred is a tail, not a mode, and joins the
+others: name rarer modes yourself.
 """
 
 import jax
@@ -17,7 +21,7 @@ __all__ = ["find_modes"]
 
 MAX_COMPONENTS = 24
 MAX_ROWS = 6000
-DIP = np.log(2.0)
+OVERLAP = 0.1
 MIN_WEIGHT = 0.01
 
 
@@ -44,23 +48,18 @@ def find_modes(draws: np.ndarray, *, rng_key=0) -> np.ndarray:
     mixture = jax.jit(fit_mixture)(key_fit, rows, ones[0], heldout, ones[1], start)
     used = np.flatnonzero(np.exp(np.asarray(mixture.log_weights)) > 1e-3)
     mixture = Mixture(*(leaf[used] for leaf in mixture))
-    _, mode_of = connected_components(touching(mixture), directed=False)
-    mass = np.bincount(mode_of, weights=np.exp(np.asarray(mixture.log_weights)))
-    is_mode = jnp.asarray((mass >= MIN_WEIGHT)[mode_of])
-    joint = jax.jit(jax.vmap(lambda z: jnp.where(is_mode, component_log_probs(mixture, z), -jnp.inf)))(points)
-    _, labels = np.unique(mode_of[np.asarray(jnp.argmax(joint, axis=1))], return_inverse=True)
+    log_joint = np.asarray(jax.jit(jax.vmap(component_log_probs, (None, 0)))(mixture, points), float)
+    responsibilities = np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=1, keepdims=True))
+    _, mode_of = connected_components(overlapping(responsibilities), directed=False)
+    is_mode = (np.bincount(mode_of, weights=responsibilities.mean(axis=0)) >= MIN_WEIGHT)[mode_of]
+    owner = np.argmax(np.where(is_mode, log_joint, -np.inf), axis=1)
+    _, labels = np.unique(mode_of[owner], return_inverse=True)
     order = np.argsort(-np.bincount(labels), kind="stable")
     return np.argsort(order)[labels]
 
 
-def touching(mixture: Mixture) -> np.ndarray:
-    """Which pairs of components have no dip of the density between their means, (K, K) booleans."""
-    steps = jnp.linspace(0.0, 1.0, 21)
-    density = jax.jit(jax.vmap(lambda z: jax.nn.logsumexp(component_log_probs(mixture, z))))
-
-    def has_no_dip(a, b):
-        along = np.asarray(density(a + steps[:, None] * (b - a)))
-        return along.min() > min(along[0], along[-1]) - DIP
-
-    means = mixture.means
-    return np.array([[has_no_dip(a, b) for b in means] for a in means])
+def overlapping(responsibilities: np.ndarray) -> np.ndarray:
+    """Which pairs of components share draws, (K, K) booleans."""
+    counts = responsibilities.sum(axis=0)
+    shared = np.array([np.minimum(r[:, None], responsibilities).sum(axis=0) for r in responsibilities.T])
+    return shared > OVERLAP * np.minimum(counts[:, None], counts[None])

@@ -1,5 +1,7 @@
 """The driver: resumed is unbroken, same seed same draws, one compilation, interruption keeps what there is."""
 
+import sys
+
 import blackjax
 import jax
 import jax.numpy as jnp
@@ -83,9 +85,6 @@ def test_production_never_adapts():
 
 
 def test_interruption_returns_the_rounds_done(monkeypatch, unbroken):
-    from flowmcmc import run as _  # the function; the module is looked up below
-    import sys
-
     module = sys.modules["flowmcmc.run"]
     compiled, calls = module.compile_chunk, 0
 

@@ -20,6 +20,7 @@ from flowmcmc.flows.coupling import Elementwise, affine, coupling
 from flowmcmc.flows.em import covariance_cholesky, fit_mixture
 from flowmcmc.flows.mixture import Mixture, from_cholesky
 from flowmcmc.flows.spline import rational_quadratic
+from flowmcmc.local import varies
 
 __all__ = ["Affine", "FlowParams", "gaussian_mixture", "real_nvp", "spline_flow"]
 
@@ -171,10 +172,11 @@ def standardise(rows: Array, weights: Array) -> tuple[Affine, Array]:
     share = (weights / jnp.sum(weights))[:, None]
     loc = jnp.sum(share * rows, axis=0)
     deviation = jnp.sqrt(jnp.sum(share * (rows - loc) ** 2, axis=0))
-    scale = jnp.where(deviation > 0, deviation, 1.0)
+    is_constant = ~varies(deviation, loc)
+    scale = jnp.where(is_constant, 1.0, deviation)
     points = (rows - loc) / scale
     correlation = (share * points).T @ points
-    correlation = correlation + jnp.diag((deviation == 0).astype(rows.dtype))
+    correlation = correlation + jnp.diag(is_constant.astype(rows.dtype))
     return Affine(loc, scale, covariance_cholesky(correlation, jnp.sum(weights))), points
 
 

@@ -1,0 +1,154 @@
+"""The one call, end to end: modes weighed right, results in a DataTree, bad luck survived."""
+
+import sys
+from functools import partial
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from targets import half_normal, two_modes
+
+import flowmcmc
+
+SMALL = {"num_warmup": 60, "num_samples": 300, "progress_bar": False}
+
+
+def starts(dim=2, num_chains=40):
+    sign = jnp.where(jnp.arange(num_chains) % 2 == 0, 3.0, -3.0)[:, None]
+    return sign + jax.random.normal(jax.random.key(0), (num_chains, dim))
+
+
+def small_flow(position):
+    return flowmcmc.real_nvp(position, num_layers=2, hidden=8, num_components=4)
+
+
+@pytest.fixture(scope="module")
+def result():
+    def density(position):
+        return two_modes(jnp.concatenate([position["a"][None], position["b"]["c"]]))
+
+    positions = {"a": starts()[:, 0], "b": {"c": starts()[:, 1:]}}
+    flow = small_flow(jax.tree.map(lambda leaf: leaf[0], positions))
+    return flowmcmc.sample(0, density, positions, flow=flow, keep_warmup=True, **SMALL)
+
+
+def test_modes_are_weighed_within_their_error(result):
+    modes = flowmcmc.mode_weights(result, np.array([[3.0, 3.0], [-3.0, -3.0]]))
+    assert abs(modes.weights[0] - 2 / 3) < 4 * modes.mcse[0] < 0.04
+    assert (modes.num_chains == 40).all()
+
+
+def test_the_datatree_has_the_positions_own_names(result):
+    tree = result.datatree
+    assert dict(tree.posterior.sizes) == {"chain": 40, "draw": 300, "b.c_dim_0": 1}
+    assert tree.posterior["a"].dims == ("chain", "draw")
+    assert {"lp", "acceptance_rate", "diverging", "flow_acceptance_rate"} <= set(tree.sample_stats)
+    assert tree.warmup_posterior.sizes["draw"] == 60
+    assert {"loss", "heldout_loss", "step_size", "flow_acceptance_rate"} <= set(tree.warmup_history)
+    assert tree.attrs["num_chains"] == 40 and tree.attrs["partial"] == 0 and "jax_version" in tree.attrs
+
+
+def test_lp_is_the_density_of_the_draw(result):
+    draws = result.datatree.posterior
+    both = np.concatenate([draws["a"].values[..., None], draws["b.c"].values], axis=-1)
+    expected = jax.vmap(jax.vmap(two_modes))(both)
+    np.testing.assert_allclose(result.datatree.sample_stats["lp"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_the_datatree_survives_a_file(result, tmp_path):
+    import arviz as az
+
+    result.datatree.to_netcdf(tmp_path / "draws.nc")
+    again = az.from_netcdf(tmp_path / "draws.nc")
+    np.testing.assert_array_equal(again.posterior["a"], result.datatree.posterior["a"])
+    assert "warmup_history" in again.children
+
+
+def test_drawing_goes_on_where_it_stopped(result):
+    key = jax.random.fold_in(jax.random.key(0), 1)
+    state, more = flowmcmc.run(key, result.algorithm, result.state, 5, progress_bar=False)
+    assert state.round == 305 and more.position["a"].shape == (5, 40)
+
+
+def test_same_seed_same_draws(result):
+    again = flowmcmc.sample(0, result.logdensity_fn, jax.tree.map(lambda x: x[0], result.warmup.position), **SMALL)
+    twice = flowmcmc.sample(0, result.logdensity_fn, jax.tree.map(lambda x: x[0], result.warmup.position), **SMALL)
+    jax.tree.map(np.testing.assert_array_equal, again.trace, twice.trace)
+
+
+KERNELS = {
+    "nuts": {"local": partial(blackjax.nuts, max_num_doublings=4), "num_local_steps": 1},
+    "hmc": {"local": partial(blackjax.hmc, num_integration_steps=5), "num_local_steps": 1},
+    "barker": {"local": blackjax.barker},
+    "random walk": {"local": blackjax.additive_step_random_walk.normal_random_walk, "target_acceptance_rate": 0.3},
+    "isir, pool loss": {
+        "flow_kernel": partial(flowmcmc.isir, num_proposals=8),
+        "loss": flowmcmc.losses.mixture((0.6, flowmcmc.losses.pool_forward_kl), (0.4, flowmcmc.losses.reverse_kl)),
+    },
+    "no local steps": {"num_local_steps": 0},
+}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_any_kernel_weighs_the_modes(name):
+    flow = small_flow(jnp.zeros(2))
+    options = SMALL | {"num_local_steps": 2} | KERNELS[name]
+    result = flowmcmc.sample(1, two_modes, starts(), flow=flow, **options)
+    modes = flowmcmc.mode_weights(result, np.array([[3.0, 3.0], [-3.0, -3.0]]))
+    assert abs(modes.weights[0] - 2 / 3) < 4 * modes.mcse[0] < 0.1
+
+
+def test_local_steps_alone_are_a_plain_sampler():
+    result = flowmcmc.sample(1, two_modes, starts(), flow=small_flow(jnp.zeros(2)), num_flow_steps=0, **SMALL)
+    assert "flow_acceptance_rate" not in result.datatree.sample_stats
+    modes = flowmcmc.mode_weights(result, np.array([[3.0, 3.0], [-3.0, -3.0]]))
+    assert modes.transitions.sum() <= 2
+
+
+def test_one_chain_in_one_dimension_works():
+    result = flowmcmc.sample(
+        2, lambda x: -0.5 * x**2, jnp.zeros(1), flow=flowmcmc.gaussian_mixture(jnp.zeros(())), **SMALL
+    )
+    assert result.datatree.posterior["x"].shape == (1, 300)
+    assert "only 1 chain(s)" in flowmcmc.summary(result).verdict
+
+
+def test_walls_and_nan_regions_are_survived_counted_and_exact():
+    def density(x):  # NaN below -1, zero between -1 and 0
+        return jnp.where(x[0] < -1, jnp.nan, half_normal(x))
+
+    positions = jnp.abs(jax.random.normal(jax.random.key(0), (40, 1)))
+    result = flowmcmc.sample(3, density, positions, flow=small_flow(positions[0]), **SMALL)
+    draws = result.datatree.posterior["x"].values
+    assert draws.min() > 0
+    assert result.datatree.sample_stats["num_flow_invalid"].sum() > 0
+    assert result.datatree.sample_stats["num_diverging"].sum() > 0
+    error = draws.mean(axis=(1, 2)) - np.sqrt(2 / np.pi)
+    assert abs(error.mean()) < 4 * error.std() / np.sqrt(len(error))
+
+
+def test_interrupted_warm_up_returns_its_history(monkeypatch):
+
+    module = sys.modules["flowmcmc.run"]
+    compiled = module.compile_chunk
+
+    def interrupted(*arguments):
+        advance, calls = compiled(*arguments), []
+
+        def call(*inputs):
+            calls.append(None)
+            if len(calls) == 2:
+                raise KeyboardInterrupt
+            return advance(*inputs)
+
+        return call
+
+    monkeypatch.setattr(module, "compile_chunk", interrupted)
+    with pytest.warns(UserWarning, match="interrupted after 1 of 60"):
+        result = flowmcmc.sample(0, two_modes, starts(), flow=small_flow(jnp.zeros(2)), **SMALL)
+    assert result.trace is None and result.datatree.attrs["partial"] == 1
+    assert result.datatree.warmup_history.sizes["round"] == 1
+    with pytest.raises(ValueError, match="draw more"):
+        flowmcmc.summary(result)

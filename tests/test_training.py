@@ -1,0 +1,153 @@
+"""Online training: what is kept, what is skipped, what is remembered."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from targets import normal, two_modes
+
+import flowmcmc
+from flowmcmc import losses, reservoir, training
+from flowmcmc.local import pooled_scale
+from flowmcmc.losses import Batch
+
+POSITIONS = jax.random.normal(jax.random.key(0), (20, 2)) + jnp.where(jnp.arange(20) % 2 == 0, 3.0, -3.0)[:, None]
+FLOW = flowmcmc.real_nvp(POSITIONS[0], num_layers=2, hidden=8, num_components=1)
+OPTIONS = {"num_train_steps": 20, "batch_size": 64, "patience": 3}
+
+
+def burst(state, loss=losses.forward_kl, optimizer=None, is_wanted=True):
+    optimizer = optimizer or optax.adam(1e-2)
+    wanted = jnp.array(is_wanted)
+
+    def learn(state):
+        return training.learn(
+            jax.random.key(1), state, (None, None), FLOW, two_modes, optimizer, loss, wanted, **OPTIONS
+        )
+
+    return jax.jit(learn)(state)
+
+
+def started(optimizer=None):
+    optimizer = optimizer or optax.adam(1e-2)
+    state = training.start(jax.random.key(0), POSITIONS, FLOW, optimizer, 64)
+    return training.refit(jax.random.key(0), state, FLOW, optimizer)
+
+
+def test_training_lowers_the_held_out_loss():
+    key_many = jax.random.key(5)
+    many = jnp.tile(POSITIONS, (20, 1)) + jax.random.normal(key_many, (400, 2))
+    state = training.start(jax.random.key(0), many, FLOW, optax.adam(1e-2), 512)
+    state = training.refit(jax.random.key(0), state, FLOW, optax.adam(1e-2))
+    before = state.best_loss
+    for _ in range(4):
+        state, info = burst(state)
+    assert info.heldout_loss < before - 0.1
+    assert info.num_skipped == 0
+
+
+def test_only_what_helps_on_held_out_states_is_kept():
+    state = started()
+    far = state.seen._replace(positions=state.seen.positions + 50.0)  # training states unlike the held-out ones
+    worse, _ = burst(state._replace(seen=far))
+    jax.tree.map(np.testing.assert_array_equal, worse.best, state.best)
+    assert worse.num_stale == 1
+    assert any((a != b).any() for a, b in zip(jax.tree.leaves(worse.params), jax.tree.leaves(state.params)))
+
+
+def test_training_rests_after_bursts_that_do_not_help_and_a_refit_wakes_it():
+    state = started()
+    tired = state._replace(num_stale=jnp.array(OPTIONS["patience"]))
+    same, info = burst(tired)
+    assert not info.is_training
+    jax.tree.map(np.testing.assert_array_equal, same, tired)
+    assert training.refit(jax.random.key(2), tired, FLOW, optax.adam(1e-2)).num_stale == 0
+
+
+@pytest.mark.parametrize("bad", ["value", "gradient"])
+def test_a_loss_that_is_not_finite_is_skipped_and_counted(bad):
+    def loss(rng_key, params, batch, flow, logdensity_fn):
+        value = losses.forward_kl(rng_key, params, batch, flow, logdensity_fn)
+        if bad == "value":
+            return value + jnp.nan
+        zero = 0.0 * jnp.sum(params.layers["last"]["bias"])
+        return value + jnp.sqrt(zero)  # finite, its gradient is not
+
+    state = started()
+    after, info = burst(state, loss)
+    assert info.num_skipped == OPTIONS["num_train_steps"]
+    jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
+
+
+def test_an_optimiser_that_explodes_never_reaches_the_proposals():
+    state, info = burst(started(), optimizer=optax.scale(-jnp.inf))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.best.layers))
+    assert info.num_skipped > 0
+
+
+def test_weight_decay_leaves_the_fitted_parts_alone():
+    optimizer = optax.adamw(1e-2, weight_decay=0.5)
+    state = started(optimizer)
+    after, _ = burst(state, optimizer=optimizer)
+    for part in ("affine", "mixture"):
+        jax.tree.map(np.testing.assert_array_equal, getattr(after.params, part), getattr(state.params, part))
+
+
+def test_every_fifth_chain_is_held_out_and_the_turn_passes_on():
+    state = started()
+    assert state.seen.count == 16 and state.heldout.count == 4
+    np.testing.assert_allclose(state.heldout.positions[:4], POSITIONS[4::5])
+    later = training.remember(jax.random.key(0), state, POSITIONS, jnp.array(1))
+    np.testing.assert_allclose(later.heldout.positions[4:8], POSITIONS[3::5])
+
+
+def test_a_few_chains_take_turns_by_rounds():
+    state = training.start(jax.random.key(0), POSITIONS[:2], FLOW, optax.sgd(0.0), 64)
+    for round in range(20):
+        state = training.remember(jax.random.key(round), state, POSITIONS[:2], jnp.array(round))
+    assert state.seen.count == 2 + 2 * 16 and state.heldout.count == 2 * 4
+
+
+def test_the_reservoir_fills_then_forgets_slowly_and_drops_nan():
+    memory = reservoir.create(100, jnp.zeros(()))
+    used = jnp.ones(50, bool)
+    for step in range(2):
+        memory = reservoir.insert(jax.random.key(step), memory, jnp.full(50, float(step)), used)
+    assert sorted(np.asarray(memory.positions)) == [0.0] * 50 + [1.0] * 50
+    memory = reservoir.insert(jax.random.key(3), memory, jnp.full(50, jnp.nan), used)
+    assert memory.count == 100 and np.isfinite(memory.positions).all()
+    memory = reservoir.insert(jax.random.key(4), memory, jnp.full(50, 2.0), used)
+    left = np.bincount(np.asarray(memory.positions).astype(int), minlength=3)
+    assert 20 < left[2] <= 50 and left[0] > 15 and left[1] > 15
+
+
+def test_losses_agree_with_numbers_by_hand():
+    params = started().best
+    pool = POSITIONS.reshape(4, 5, 2)
+    log_weights = jnp.log(jnp.arange(1.0, 6.0)) * jnp.ones((4, 1))
+    batch = Batch(POSITIONS, pool, log_weights)
+    log_q = jax.vmap(FLOW.log_prob, (None, 0))(params, POSITIONS)
+    key = jax.random.key(0)
+    forward = losses.forward_kl(key, params, batch, FLOW, normal)
+    pooled = losses.pool_forward_kl(key, params, batch, FLOW, normal)
+    np.testing.assert_allclose(forward, -log_q.mean(), rtol=1e-5)
+    by_hand = -(log_q.reshape(4, 5) * np.arange(1, 6) / 15).sum(1).mean()
+    np.testing.assert_allclose(pooled, by_hand, rtol=1e-5)
+    both = losses.mixture((0.6, losses.forward_kl), (0.4, losses.pool_forward_kl))(key, params, batch, FLOW, normal)
+    np.testing.assert_allclose(both, 0.6 * forward + 0.4 * pooled, rtol=1e-5)
+
+
+def test_reverse_kl_is_zero_when_the_flow_is_the_target():
+    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), defensive=0.0)
+    params = flow.init(jax.random.key(0), jnp.zeros(2))
+    value = losses.reverse_kl(jax.random.key(1), params, Batch(POSITIONS, None, None), flow, normal)
+    np.testing.assert_allclose(value, -jnp.log(2 * jnp.pi), rtol=1e-5)
+
+
+def test_scales_are_powers_of_two_near_the_deviation():
+    rows = jnp.array([1e-6, 1.0, 1e6]) * jax.random.normal(jax.random.key(0), (1000, 3))
+    scale = np.asarray(pooled_scale(rows, jnp.ones(1000)))
+    assert (np.log2(scale) == np.round(np.log2(scale))).all()
+    np.testing.assert_allclose(np.log2(scale / [1e-6, 1.0, 1e6]), 0.0, atol=0.6)
+    assert pooled_scale(jnp.full((5, 1), 3.0), jnp.ones(5)) == 1.0
