@@ -10,7 +10,6 @@ Adaptation breaks the Markov property: use the draws for warm-up only, then `flo
 from collections.abc import Callable
 from typing import NamedTuple
 
-import blackjax
 import jax
 import jax.numpy as jnp
 import optax
@@ -52,8 +51,8 @@ def default_optimizer() -> optax.GradientTransformation:
 
 def adaptive(
     logdensity_fn: LogDensity,
-    local: LocalKernel = blackjax.mala,
-    flow: Flow | None = None,
+    local: LocalKernel,
+    flow: Flow,
     optimizer: optax.GradientTransformation | None = None,
     *,
     num_local_steps: int = 5,
@@ -110,14 +109,11 @@ def adaptive(
     ValueError
         If an option is out of range.
     """
-    if flow is None:
-        raise ValueError("flow is missing: pass one, for example flowmcmc.real_nvp(position) with one position.")
     check_steps(num_local_steps, num_flow_steps)
-    for name, value in {"num_train_steps": num_train_steps + 1, "batch_size": batch_size, "patience": patience}.items():
-        if value < 1:
-            raise ValueError(f"{name} is too small: got {value - (name == 'num_train_steps')}.")
-    if history_size is not None and history_size < 8:
-        raise ValueError(f"history_size must be at least 8, got {history_size}.")
+    smallest = {"num_train_steps": 0, "batch_size": 1, "patience": 1, "history_size": 8}
+    for name, given in zip(smallest, (num_train_steps, batch_size, patience, history_size)):
+        if given is not None and given < smallest[name]:
+            raise ValueError(f"{name} must be at least {smallest[name]}, got {given}.")
     if not 0 < target_acceptance_rate < 1:
         raise ValueError(f"target_acceptance_rate must lie between 0 and 1, got {target_acceptance_rate}.")
     if step_size <= 0:
@@ -172,7 +168,9 @@ def adaptive(
             batch_size=batch_size,
             patience=patience,
         )
-        dual_averaging = da_update(state.dual_averaging, jnp.mean(info.local_acceptance_rate))
+        rate = jnp.mean(info.local_acceptance_rate)
+        # a kernel without an acceptance rate (slice sampling) keeps its step size
+        dual_averaging = da_update(state.dual_averaging, jnp.where(jnp.isnan(rate), target_acceptance_rate, rate))
         learned = jnp.exp(dual_averaging.log_step_size_avg)
         seen = train_state.seen
         spread = pooled_scale(seen.positions, reservoir.weights(seen, current_step_size.dtype))

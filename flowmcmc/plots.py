@@ -27,7 +27,7 @@ def plot_chains(datatree, path: str | Path, *, modes=None, num_chains: int = 12)
     from matplotlib.figure import Figure
 
     draws, weights = draws_of(datatree), mode_weights(datatree, modes)
-    colours = np.array(colormaps["tab10"].colors)[np.arange(len(weights.weights)) % 10]
+    colours = colormaps["tab10"](np.arange(len(weights.weights)) % 10)[:, :3]
     figure = Figure(figsize=(13, 4), layout="constrained")
     plane, raster, bars = figure.subplots(1, 3, width_ratios=(4, 6, 3))
     flat, labels = draws.reshape(-1, draws.shape[2]), weights.labels.ravel()

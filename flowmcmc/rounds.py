@@ -33,7 +33,7 @@ class RoundInfo(NamedTuple):
     logdensity
         At the end of the round.
     local_acceptance_rate, flow_acceptance_rate
-        Mean over the round's steps of a kind; NaN where there are none.
+        Mean over the round's steps of a kind; NaN where there are none, or the kernel reports no rate.
     num_flow_accepted
         Flow proposals accepted.
     num_flow_invalid
@@ -127,8 +127,8 @@ def take_round(
     local_rate, diverging = missing, zero
     if num_local_steps:
         local_info = info.parts[0]
-        local_rate = jnp.mean(getattr(local_info, "acceptance_rate", missing[:, None]), axis=1)
-        local_rate = jnp.where(jnp.isnan(local_rate), 0.0, local_rate)
+        if (rates := getattr(local_info, "acceptance_rate", None)) is not None:
+            local_rate = jnp.mean(jnp.where(jnp.isnan(rates), 0.0, rates), axis=1)
         diverging = jax.vmap(local_kernel.divergences)(local_info)
     if not num_flow_steps:
         logdensity = jax.vmap(logdensity_fn)(state.position)

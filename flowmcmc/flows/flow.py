@@ -41,7 +41,7 @@ class FlowParams(NamedTuple):
     layers: PyTree
 
 
-def gaussian_mixture(position: PyTree, *, num_components: int = 16, defensive: float = 0.05) -> Flow:
+def gaussian_mixture(position: PyTree, *, num_components: int | None = None, defensive: float = 0.05) -> Flow:
     """A Gaussian mixture fitted by EM to the chains' states, with no coupling layers: cheap, and often enough.
 
     Parameters
@@ -50,7 +50,7 @@ def gaussian_mixture(position: PyTree, *, num_components: int = 16, defensive: f
         One position (any pytree of floating arrays, no chain axis): gives shapes and dtype.
     num_components
         The most components that `fit` may use; it chooses their number, and whether covariances are full, shrunk or
-        shared, on held-out states.
+        shared, on held-out states. None means 16, and fewer above 64 dimensions, where each has d^2 numbers to learn.
     defensive
         Weight of a broad Student-t density (3 degrees of freedom, twice the chains' covariance scale), in [0, 1).
 
@@ -69,7 +69,12 @@ def gaussian_mixture(position: PyTree, *, num_components: int = 16, defensive: f
 
 
 def real_nvp(
-    position: PyTree, *, num_layers: int = 6, hidden: int = 32, num_components: int = 16, defensive: float = 0.05
+    position: PyTree,
+    *,
+    num_layers: int = 6,
+    hidden: int = 32,
+    num_components: int | None = None,
+    defensive: float = 0.05,
 ) -> Flow:
     """RealNVP (arXiv 1605.08803): affine coupling layers on a fitted affine map and base density.
 
@@ -95,7 +100,7 @@ def spline_flow(
     hidden: int = 32,
     num_bins: int = 8,
     bound: float = 5.0,
-    num_components: int = 16,
+    num_components: int | None = None,
     defensive: float = 0.05,
 ) -> Flow:
     """Neural spline flow (arXiv 1906.04032): rational-quadratic coupling layers, the identity beyond `bound`.
@@ -115,12 +120,14 @@ def build(
     elementwise: Elementwise | None,
     num_layers: int,
     hidden: int,
-    num_components: int,
+    num_components: int | None,
     defensive: float,
 ) -> Flow:
     """Assemble affine map, coupling layers (none without `elementwise`) and base density."""
     position = jax.tree.map(jnp.asarray, position)
     vector, unravel = ravel_pytree(position)
+    if num_components is None:
+        num_components = min(16, max(1, 16 * 64**2 // max(1, vector.size) ** 2))
     check_options(position, vector, num_layers if elementwise else 1, hidden, num_components, defensive)
     dim, dtype = vector.size, vector.dtype
     layers = elementwise and coupling(dim, elementwise, num_layers=num_layers, hidden=hidden, dtype=dtype)
