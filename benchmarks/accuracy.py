@@ -1,8 +1,8 @@
 """Is `sample`, with its defaults, right? Targets with known truth, five seeds, 100 chains of 1000 draws.
 
-    python benchmarks/accuracy.py                          run everything, write benchmarks/results/accuracy.json
-    python benchmarks/accuracy.py --target rings --seeds 1 one target, printed only
-    python benchmarks/accuracy.py --show                   print the stored table
+python benchmarks/accuracy.py                          run everything, write benchmarks/results/accuracy.json
+python benchmarks/accuracy.py --target rings --seeds 1 one target, printed only
+python benchmarks/accuracy.py --show                   print the stored table
 """
 
 import argparse
@@ -19,7 +19,7 @@ RESULTS = Path(__file__).parent / "results" / "accuracy.json"
 
 
 def measure(name: str, seed: int) -> dict:
-    """One run in this process: r-hat, errors against the truth, acceptance, seconds; import and compilation included."""
+    """One run in this process: r-hat, errors against the truth, acceptance, seconds with import and compilation."""
     began, cpu = time.perf_counter(), time.process_time()
     import arviz as az
     import jax
@@ -62,7 +62,9 @@ def measure(name: str, seed: int) -> dict:
 
 def show(rows: list[dict]) -> None:
     """A line for each target: the worst over seeds."""
-    print(f"{'target':<18}{'seeds':>6}{'r-hat':>8}{'weight err':>12}{'flow acc':>10}{'min ESS':>10}{'s':>7}  worst errors")
+    print(
+        f"{'target':<18}{'seeds':>6}{'r-hat':>8}{'weight err':>12}{'flow acc':>10}{'min ESS':>10}{'s':>7}  worst errors"
+    )
     for name in dict.fromkeys(row["target"] for row in rows):
         mine = [row for row in rows if row["target"] == name]
         weight = f"{max(row['weight_error'] for row in mine):.4f}" if "weight_error" in mine[0] else "-"

@@ -99,9 +99,10 @@ def init(position: PyTree, logdensity_fn: LogDensity, flow: Flow, params: PyTree
     """State at `position`, with the log weight computed from the flow as it is now."""
     logdensity = logdensity_fn(position)
     log_weight = logdensity - flow.log_prob(params, position)
-    # a NaN start counts as zero density, so that the chain can leave it
-    is_outside = jnp.isnan(logdensity) | (logdensity == -jnp.inf) | (logdensity == jnp.inf) | jnp.isnan(log_weight)
-    return IMHState(position, logdensity, jnp.where(is_outside, -jnp.inf, log_weight))
+    # a flow that cannot tell its density here cannot propose this place either: the chain must wait for a local step
+    log_weight = jnp.where(jnp.isnan(log_weight), jnp.inf, log_weight)
+    # a start where the target is NaN or infinite counts as zero density, so that the chain can leave it
+    return IMHState(position, logdensity, jnp.where(jnp.isfinite(logdensity), log_weight, -jnp.inf))
 
 
 def importance_weight(position: PyTree, logdensity: Array, log_prob: Array) -> tuple[Array, Array, Array]:

@@ -42,7 +42,8 @@ def build(local: LocalKernel, logdensity_fn: LogDensity, step_size: Array, scale
     """
 
     def scaled_logdensity(y):
-        return logdensity_fn(jax.tree.map(jnp.multiply, y, scale))
+        value = logdensity_fn(jax.tree.map(jnp.multiply, y, scale))
+        return jnp.where(value == jnp.inf, -jnp.inf, value)  # BlackJAX rejects NaN by itself, but accepts +inf
 
     if asks_for_metric(local):
         ones = jnp.ones_like(ravel_pytree(scale)[0])

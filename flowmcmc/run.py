@@ -106,8 +106,8 @@ def run(
                 sampler, kept = advance(rng_key, state.sampler, state.round, size)
                 piece = jax.tree.map(lambda leaf: np.asarray(leaf)[:size], kept)  # noqa: B023
                 seconds = time.perf_counter() - began
-                state = RunState(state.round + size, sampler)
                 pieces.append(piece)
+                state = RunState(state.round + size, sampler)
                 bar.update(size)
                 bar.set_postfix(describe(piece))
                 # the first chunk is slow because it compiles
@@ -120,7 +120,9 @@ def run(
     if not pieces:
         shapes = jax.eval_shape(advance, rng_key, state.sampler, state.round, 0)[1]
         pieces = [jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)]
-    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+    # Ctrl-C may have fallen between keeping a piece and counting it
+    done = state.round - first
+    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves)[:done], *pieces)
 
 
 def as_key(rng_key) -> Array:

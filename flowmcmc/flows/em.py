@@ -140,7 +140,7 @@ def seed(rng_key: Array, points: Array, weights: Array, size: Array, max_size: i
     """Greedy k-means++: one-hot responsibilities (n, max_size), columns from `size` on empty."""
 
     def squared_distance(centre):
-        return jnp.sum((points - centre) ** 2, axis=1)
+        return jnp.sum((points - centre[None]) ** 2, axis=1)
 
     def add(nearest, inputs):
         key, k = inputs

@@ -112,6 +112,10 @@ def spline_flow(
     position, num_layers, hidden, num_components, defensive
         As in `real_nvp`.
     """
+    if num_bins < 2:
+        raise ValueError(f"num_bins must be at least 2, got {num_bins}.")
+    if not bound > 0:
+        raise ValueError(f"bound must be positive, got {bound}.")
     return build(position, rational_quadratic(num_bins, bound), num_layers, hidden, num_components, defensive)
 
 
@@ -154,12 +158,12 @@ def build(
 
     def fit(rng_key, params, positions, weights, heldout, heldout_weights):
         key_layers, key_mixture = jax.random.split(rng_key)
-        rows, heldout_rows = jax.vmap(lambda p: ravel_pytree(p)[0])(positions), None
+        rows = flatten(positions)
         affine_map, points = standardise(rows, weights)
         fresh = init(key_layers, None)
         mixture = fresh.mixture
         if num_components > 1:
-            heldout_rows = (jax.vmap(lambda p: ravel_pytree(p)[0])(heldout) - affine_map.loc) / affine_map.scale
+            heldout_rows = (flatten(heldout) - affine_map.loc[None]) / affine_map.scale[None]
             start = mixture._replace(cholesky=mixture.cholesky.at[0].set(affine_map.cholesky))
             start = from_cholesky(*start[:3])
             found = fit_mixture(key_mixture, points, weights, heldout_rows, heldout_weights, start)
@@ -167,6 +171,11 @@ def build(
         return FlowParams(affine_map, mixture, fresh.layers)
 
     return Flow(init, sample_and_log_prob, log_prob, fit)
+
+
+def flatten(positions: PyTree) -> Array:
+    """Positions with a leading axis as rows (n, d)."""
+    return jax.vmap(lambda position: ravel_pytree(position)[0])(positions)
 
 
 def log_det_affine(scale: Array, cholesky: Array) -> Array:
@@ -178,10 +187,10 @@ def standardise(rows: Array, weights: Array) -> tuple[Affine, Array]:
     """Affine map with the weighted mean and covariance of `rows`, and the rows in units of `scale` about `loc`."""
     share = (weights / jnp.sum(weights))[:, None]
     loc = jnp.sum(share * rows, axis=0)
-    deviation = jnp.sqrt(jnp.sum(share * (rows - loc) ** 2, axis=0))
+    deviation = jnp.sqrt(jnp.sum(share * (rows - loc[None]) ** 2, axis=0))
     is_constant = ~varies(deviation, loc)
     scale = jnp.where(is_constant, 1.0, deviation)
-    points = (rows - loc) / scale
+    points = (rows - loc[None]) / scale[None]
     correlation = (share * points).T @ points
     correlation = correlation + jnp.diag(is_constant.astype(rows.dtype))
     return Affine(loc, scale, covariance_cholesky(correlation, jnp.sum(weights))), points

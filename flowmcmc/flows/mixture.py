@@ -45,7 +45,7 @@ def from_cholesky(log_weights: Array, means: Array, cholesky: Array) -> Mixture:
 
 def component_log_probs(mixture: Mixture, z: Array) -> Array:
     """log pi_k + log N(z; m_k, L_k L_k^T), shape (K,)."""
-    residual = jnp.einsum("kij,kj->ki", mixture.inverse, z - mixture.means)
+    residual = jnp.einsum("kij,kj->ki", mixture.inverse, z[None] - mixture.means)
     log_det = jnp.sum(jnp.log(jnp.diagonal(mixture.inverse, axis1=-2, axis2=-1)), axis=-1)
     constant = 0.5 * z.shape[-1] * jnp.log(2 * jnp.pi).astype(z.dtype)
     return mixture.log_weights + log_det - 0.5 * jnp.sum(residual**2, axis=-1) - constant
