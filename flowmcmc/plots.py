@@ -9,7 +9,7 @@ from flowmcmc.diagnostics import draws_of, mode_weights
 __all__ = ["plot_chains"]
 
 
-def plot_chains(datatree, path: str | Path, *, modes=None, num_chains: int = 12) -> None:
+def plot_chains(datatree, path: str | Path | None = None, *, modes=None, num_chains: int = 12):
     """Draw the first two coordinates coloured by mode, the mode of some chains over time, and the mass of each mode.
 
     Parameters
@@ -17,16 +17,20 @@ def plot_chains(datatree, path: str | Path, *, modes=None, num_chains: int = 12)
     datatree
         A DataTree with ``posterior``, or a `SampleResult`.
     path
-        Where to save; the suffix gives the format.
+        Where to save, if anywhere; the suffix gives the format.
     modes
         As in `mode_weights`; found by clustering by default.
     num_chains
         How many chains to show over time.
+
+    Returns
+    -------
+    The ``matplotlib.figure.Figure``.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    draws, weights = draws_of(datatree), mode_weights(datatree, modes)
+    draws, weights, names = draws_of(datatree), mode_weights(datatree, modes), coordinate_names(datatree)
     colours = colormaps["tab10"](np.arange(len(weights.weights)) % 10)[:, :3]
     figure = Figure(figsize=(13, 4), layout="constrained")
     plane, raster, bars = figure.subplots(1, 3, width_ratios=(4, 6, 3))
@@ -34,12 +38,24 @@ def plot_chains(datatree, path: str | Path, *, modes=None, num_chains: int = 12)
     thin = slice(None, None, max(1, len(flat) // 4000))
     second = flat[:, 1] if flat.shape[1] > 1 else np.arange(len(flat))
     plane.scatter(flat[thin, 0], second[thin], c=colours[labels[thin]], s=4, linewidths=0)
-    plane.set(xlabel="first coordinate", ylabel="second coordinate" if flat.shape[1] > 1 else "draw", title="draws")
+    plane.set(xlabel=names[0], ylabel=names[1] if len(names) > 1 else "draw", title="draws")
     shown = weights.labels[:num_chains, :: max(1, weights.labels.shape[1] // 200)]
     extent = (0.5, weights.labels.shape[1] + 0.5, len(shown) + 0.5, 0.5)
     raster.imshow(colours[shown], extent=extent, aspect="auto", interpolation="nearest")
     raster.set(xlabel="draw", ylabel="chain", title="mode of a chain over time")
-    names = [str(index) for index in range(len(colours))]
-    bars.bar(names, weights.weights, yerr=np.nan_to_num(weights.mcse), color=colours)
-    bars.set(xlabel="mode", title="mass of each mode")
-    figure.savefig(path, dpi=120)
+    bars.bar(
+        [str(index) for index in range(len(colours))], weights.weights, yerr=np.nan_to_num(weights.mcse), color=colours
+    )
+    bars.set(xlabel="mode", ylabel="fraction of draws", title="mass of each mode")
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def coordinate_names(datatree) -> list[str]:
+    """Such as ``x[0]``, in the order of `draws_of`."""
+    names = []
+    for name, values in getattr(datatree, "datatree", datatree)["posterior"].data_vars.items():
+        shape = values.transpose("chain", "draw", ...).shape[2:]
+        names += [f"{name}{list(index) if index else ''}" for index in np.ndindex(*shape)]
+    return names

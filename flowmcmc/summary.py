@@ -50,10 +50,11 @@ class Summary:
 
     def __str__(self) -> str:
         lines = [self.table.to_string(max_rows=20), ""]
-        rates = [
-            f"{n.removesuffix('_rate').replace('_', ' ')} {float(v.mean()):.3f}" for n, v in self.rejections.items()
-        ]
-        lines.append("mean over chains: " + ", ".join(rates))
+        for name, values in self.rejections.items():
+            worst = "longest" if name.startswith("longest") else "lowest"
+            number = float(values.max() if worst == "longest" else values.min())
+            label = name.removesuffix("_rate").replace("_", " ")
+            lines.append(f"{label}: mean over chains {float(values.mean()):.3g}, {worst} {number:.3g}")
         if self.importance is not None:
             lines.append(
                 f"flow alone: Pareto k {self.importance.pareto_k:.2f}, ESS {self.importance.ess:.1%} of its draws"
@@ -89,7 +90,8 @@ def summary(result, *, modes=None) -> Summary:
     if "posterior" not in tree.children or tree["posterior"].sizes.get("draw", 0) < 4:
         raise ValueError("there are fewer than 4 draws for each chain: nothing to summarise; draw more.")
     weights = mode_weights(tree, modes)
-    weighed = importance(result) if hasattr(result, "flow") else None
+    uses_flow = hasattr(result, "flow") and result.settings["num_flow_steps"] > 0
+    weighed = importance(result) if uses_flow else None
     rates = rejections(tree) if "sample_stats" in tree.children else rejections_unknown()
     problems = [
         *convergence_problems(az, tree),
@@ -145,7 +147,13 @@ def mode_problems(modes: ModeWeights) -> list[str]:
     if len(modes.weights) < 2:
         return problems
     for index, (weight, error) in enumerate(zip(modes.weights, modes.mcse)):
-        if weight > 0 and modes.transitions[index] < 20:
+        if weight == 0:
+            problems.append(f"mode {index} was never visited: start some chains there, or it weighs next to nothing.")
+        elif modes.transitions[index] == 0:
+            problems.append(
+                f"mode {index} (weight {weight:.3f}) was never entered: its weight is where chains started."
+            )
+        elif modes.transitions[index] < 20:
             problems.append(
                 f"mode {index} (weight {weight:.3f}) was entered only {modes.transitions[index]} times over all "
                 "chains: its weight reflects where chains started."
@@ -201,6 +209,11 @@ def flow_problems(weighed: Importance | None) -> list[str]:
     """Heavy tails of the flow's weights."""
     if weighed is not None and weighed.ess == 0.0:
         return ["no draw of the flow has a finite density under the target."]
+    if weighed is not None and weighed.pareto_k > 0.7 and weighed.ess < 0.05:
+        return [
+            f"the flow's importance weights have heavy tails (Pareto k {weighed.pareto_k:.2f}, ESS {weighed.ess:.1%}): "
+            "it misses part of what chains visit, and they wait there. Warm up longer, or raise `defensive`."
+        ]
     return []
 
 
