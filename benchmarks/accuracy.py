@@ -28,10 +28,15 @@ def measure(name: str, seed: int) -> dict:
 
     import flowmcmc
 
+    compiling = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, duration, **_: compiling.append(duration) if event.startswith("/jax/core/compile") else None
+    )
     target = TARGETS[name]()
     key_start, key_run = jax.random.split(jax.random.key(seed))
     starts = target.starts(key_start, 100)
     result = flowmcmc.sample(key_run, target.logdensity_fn, starts, progress_bar=False)
+    compile_seconds = sum(compiling)
     seconds, cpu_seconds = time.perf_counter() - began, time.process_time() - cpu
     draws = np.swapaxes(result.trace.position, 0, 1).astype(float)
     rhat = float(np.max(az.rhat(result.datatree)["x"].values))
@@ -49,6 +54,7 @@ def measure(name: str, seed: int) -> dict:
         "local_acceptance": float(result.trace.info.local_acceptance_rate.mean()),
         "errors": errors,
         "verdict": flowmcmc.summary(result, modes=target.modes).problems,
+        "compile_seconds": compile_seconds,
         "warmup_seconds": result.settings["warmup_seconds"],
         "sampling_seconds": result.settings["sampling_seconds"],
         "seconds": seconds,
@@ -63,7 +69,8 @@ def measure(name: str, seed: int) -> dict:
 def show(rows: list[dict]) -> None:
     """A line for each target: the worst over seeds."""
     print(
-        f"{'target':<18}{'seeds':>6}{'r-hat':>8}{'weight err':>12}{'flow acc':>10}{'min ESS':>10}{'s':>7}  worst errors"
+        f"{'target':<18}{'seeds':>6}{'r-hat':>8}{'weight err':>12}{'flow acc':>10}{'min ESS':>10}{'compile s':>11}{'all s':>7}"
+        "  worst errors"
     )
     for name in dict.fromkeys(row["target"] for row in rows):
         mine = [row for row in rows if row["target"] == name]
@@ -75,7 +82,8 @@ def show(rows: list[dict]) -> None:
         print(
             f"{name:<18}{len(mine):>6}{max(row['rhat'] for row in mine):>8.3f}{weight:>12}"
             f"{min(row['flow_acceptance'] for row in mine):>10.3f}{min(row['min_ess'] for row in mine):>10.0f}"
-            f"{max(row['seconds'] for row in mine):>7.1f}  {'; '.join(errors)}"
+            f"{max(row['compile_seconds'] for row in mine):>11.1f}{max(row['seconds'] for row in mine):>7.1f}"
+            f"  {'; '.join(errors)}"
         )
         for problem in sorted({problem for row in mine for problem in row["verdict"]}):
             print(f"{'':<18}  verdict: {problem}")

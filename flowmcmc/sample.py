@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import blackjax
 import jax
+import numpy as np
 import optax
 
 from flowmcmc.adaptive import adaptive
@@ -33,10 +34,9 @@ class SampleResult:
     flow, params
         The proposal density and its trained parameters.
     state
-        Where the production run stands. ``run(rng_key, result.algorithm, result.state, 1000)`` draws more, the key
-        being the one `sample` used, folded with 1.
-    algorithm
-        The frozen sampler.
+        Where the production run stands.
+    algorithm, rng_key
+        The frozen sampler, and the key it runs with.
     tuning
         Flow parameters, step size and scale that it uses.
     logdensity_fn
@@ -50,6 +50,7 @@ class SampleResult:
     flow: Flow
     state: RunState
     algorithm: SamplingAlgorithm
+    rng_key: Array
     tuning: Tuning
     logdensity_fn: LogDensity
     settings: dict
@@ -63,6 +64,26 @@ class SampleResult:
     def datatree(self):
         """The run as an arviz DataTree, see `to_datatree`."""
         return to_datatree(self.trace, warmup=self.warmup, attrs=self.settings)
+
+    def more(self, num_samples: int, *, progress_bar: bool = True) -> "SampleResult":
+        """Go on where the draws stopped, also after an interruption: the result with `num_samples` more draws.
+
+        Bit for bit what one longer run would have given.
+
+        Raises
+        ------
+        ValueError
+            If warm-up was interrupted: there is no frozen sampler to go on with.
+        """
+        if self.trace is None:
+            raise ValueError("warm-up was interrupted, so there is nothing to go on from: call sample again.")
+        wanted = self.state.round + num_samples
+        began = time.perf_counter()
+        state, new = run(self.rng_key, self.algorithm, self.state, num_samples, progress_bar=progress_bar and "drawing")
+        seconds = self.settings["sampling_seconds"] + time.perf_counter() - began
+        known = {"num_samples": wanted, "partial": int(state.round < wanted), "sampling_seconds": seconds}
+        trace = jax.tree.map(lambda old, fresh: np.concatenate([old, fresh]), self.trace, new)
+        return replace(self, state=state, trace=trace, settings=self.settings | known)
 
 
 def sample(
@@ -181,4 +202,4 @@ history_size, target_acceptance_rate, patience
         "warmup_seconds": warmup_seconds,
         "sampling_seconds": time.perf_counter() - began - warmup_seconds,
     }
-    return SampleResult(trace, warmup, flow, state, frozen, tuning, logdensity_fn, settings)
+    return SampleResult(trace, warmup, flow, state, frozen, key_draw, tuning, logdensity_fn, settings)

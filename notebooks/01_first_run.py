@@ -22,7 +22,6 @@
 
 # %%
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 
 import arviz as az
@@ -30,7 +29,6 @@ import jax
 import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
-from IPython.display import Image
 from jax.scipy.stats import norm
 from numpyro.infer import MCMC, NUTS
 
@@ -170,13 +168,11 @@ for name, estimate, error, truth in rows:
 #
 # ### In a picture
 #
-# `plot_chains` saves one: the draws, the mode each chain is in over time, and the mass of the modes. A chain that
-# changes its colour often is a chain that jumps.
+# `plot_chains` draws one (and saves it, given a path): the draws, the mode each chain is in over time, and the mass of
+# the modes. A chain that changes its colour often is a chain that jumps.
 
 # %%
-folder = Path(tempfile.mkdtemp())
-plot_chains(result, folder / "chains.png", modes=which_mode)
-Image(folder / "chains.png")
+plot_chains(result, modes=which_mode)
 
 # %% [markdown]
 # What happened during warm-up is kept as well: the share of flow proposals that were accepted, round by round, and the
@@ -210,6 +206,7 @@ print("settings kept with it:", {k: tree.attrs[k] for k in ("num_chains", "num_w
 # Save it, and read it back another day:
 
 # %%
+folder = Path(tempfile.mkdtemp())
 tree.to_netcdf(folder / "two_modes.nc")
 again = az.from_netcdf(folder / "two_modes.nc")
 print("same draws:", bool((again.posterior["x"] == tree.posterior["x"]).all()))
@@ -217,19 +214,11 @@ print("same draws:", bool((again.posterior["x"] == tree.posterior["x"]).all()))
 # %% [markdown]
 # ## Drawing more
 #
-# `result.state` is where the chains stand and `result.algorithm` the frozen sampler. `flowmcmc.run` goes on from there.
-# The key is the one given to `sample` (here the seed 0), folded with 1; then the longer run is the same, bit for bit,
-# as one that had asked for all draws at once.
+# `result.more` goes on where the chains stand, with the frozen sampler: the longer run is the same, bit for bit, as one
+# that had asked for all draws at once.
 
 # %%
-key = jax.random.fold_in(jax.random.key(0), 1)
-state, more = flowmcmc.run(key, result.algorithm, result.state, 1000, progress_bar=False)
-longer = replace(
-    result,
-    state=state,
-    trace=jax.tree.map(lambda first, second: np.concatenate([first, second]), result.trace, more),
-    settings=result.settings | {"num_samples": state.round},
-)
+longer = result.more(1000, progress_bar=False)
 before, after = found.modes, flowmcmc.mode_weights(longer, modes=which_mode)
 print(f"{result.datatree.posterior.sizes['draw']} draws a chain: hill {before.weights[1]:.4f} +- {before.mcse[1]:.4f}")
 print(f"{longer.datatree.posterior.sizes['draw']} draws a chain: hill {after.weights[1]:.4f} +- {after.mcse[1]:.4f}")

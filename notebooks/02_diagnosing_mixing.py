@@ -85,8 +85,8 @@ def report(name, result, modes=None):
         "fewest entries into a mode": int(found.modes.transitions.min()),
         "flow acceptance": float(rates["flow_acceptance_rate"].mean()) if "flow_acceptance_rate" in rates else np.nan,
         "longest rejection": int(rates["longest_rejection"].max()) if "longest_rejection" in rates else np.nan,
-        "Pareto k": found.importance.pareto_k,
-        "flow ESS": found.importance.ess,
+        "Pareto k": found.importance.pareto_k if found.importance else np.nan,
+        "flow ESS": found.importance.ess if found.importance else np.nan,
         "invalid proposals": int(stats["num_flow_invalid"].sum()),
         "problems in verdict": len(found.problems),
     }
@@ -114,7 +114,7 @@ print(report("healthy", good))
 # - **r-hat** compares chains with each other. Near 1.00 they agree; above 1.01 they do not.
 # - **ESS** is the number of independent draws that would give the same error. Ask for 400 at least.
 # - **flow acceptance** is the share of proposed jumps that were taken, **longest rejection** the longest time that a
-#   chain waited for one, in rounds (mean over chains in the printed line).
+#   chain waited for one, in rounds.
 # - **Pareto k** looks at the flow alone: above 0.7, it misses part of the density or its tails. **ESS of its draws** is
 #   what importance sampling with the flow would be worth.
 # - **mode lines**: weight with Monte Carlo error, and how often chains *entered* the mode. Many entries mean that
@@ -199,10 +199,12 @@ print(report("starts in one mode", one_mode))
 # What helps is outside of the draws:
 #
 # - Spread the starts: this is the whole difference to the healthy run.
-# - Name what you suspect. If you pass centres, the mode lines say how many chains were ever there:
+# - Name what you suspect. If you pass centres, the mode lines say how many chains were ever there, and the verdict of
+#   `summary(result, modes=CENTRES)` names a mode that none visited:
 
 # %%
 named = flowmcmc.mode_weights(one_mode, modes=CENTRES)
+print(flowmcmc.summary(one_mode, modes=CENTRES).verdict, end="\n\n")
 for mode, (weight, visitors) in enumerate(zip(named.weights, named.num_chains)):
     print(f"mode {mode}: weight {weight:.3f}, visited by {visitors} of 60 chains (truth {WEIGHTS[mode]})")
 
@@ -324,7 +326,7 @@ shown = pd.DataFrame(
 shown
 
 # %% [markdown]
-# (Pareto k and ESS are those of the flow alone; without flow steps that flow was fitted but not used.)
+# (Pareto k and flow ESS are those of the flow alone.)
 #
 # ## Answer: from symptom to remedy
 #

@@ -67,9 +67,13 @@ def test_the_datatree_survives_a_file(result, tmp_path):
 
 
 def test_drawing_goes_on_where_it_stopped(result):
-    key = jax.random.fold_in(jax.random.key(0), 1)
-    state, more = flowmcmc.run(key, result.algorithm, result.state, 5, progress_bar=False)
-    assert state.round == 305 and more.position["a"].shape == (5, 40)
+    longer = result.more(10, progress_bar=False)
+    once = flowmcmc.run(result.rng_key, result.algorithm, result.state, 10, progress_bar=False)[1]
+    assert longer.state.round == 310 and longer.datatree.posterior.sizes["draw"] == 310
+    assert longer.datatree.attrs["num_samples"] == 310 and longer.datatree.attrs["partial"] == 0
+    twice = result.more(4, progress_bar=False).more(6, progress_bar=False)
+    jax.tree.map(np.testing.assert_array_equal, longer.trace, twice.trace)
+    np.testing.assert_array_equal(longer.trace.position["a"][300:], once.position["a"])
 
 
 def test_same_seed_same_draws(result):
@@ -150,5 +154,7 @@ def test_interrupted_warm_up_returns_its_history(monkeypatch):
         result = flowmcmc.sample(0, two_modes, starts(), flow=small_flow(jnp.zeros(2)), **SMALL)
     assert result.trace is None and result.datatree.attrs["partial"] == 1
     assert result.datatree.warmup_history.sizes["round"] == 1
+    with pytest.raises(ValueError, match="call sample again"):
+        result.more(10)
     with pytest.raises(ValueError, match="draw more"):
         flowmcmc.summary(result)
