@@ -62,15 +62,17 @@ def measure(name: str, seed: int) -> dict:
     }
     if target.modes is not None:
         weights = flowmcmc.mode_weights(result, target.modes).weights
-        row["weight_error"] = float(np.abs(np.resize(weights, len(target.weights)) - target.weights).max())
+        row["weight_error"] = float(
+            np.abs(np.pad(weights, (0, len(target.weights) - len(weights))) - target.weights).max()
+        )
     return row
 
 
 def show(rows: list[dict]) -> None:
     """A line for each target: the worst over seeds."""
     print(
-        f"{'target':<18}{'seeds':>6}{'r-hat':>8}{'weight err':>12}{'flow acc':>10}{'min ESS':>10}{'compile s':>11}{'all s':>7}"
-        "  worst errors"
+        f"{'target':<18}{'seeds':>6}{'r-hat':>8}{'weight err':>12}{'flow acc':>10}{'min ESS':>10}"
+        f"{'compile s':>11}{'all s':>7}  worst errors"
     )
     for name in dict.fromkeys(row["target"] for row in rows):
         mine = [row for row in rows if row["target"] == name]

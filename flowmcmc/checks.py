@@ -6,9 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowmcmc.base import LogDensity, PyTree
+from flowmcmc.base import Flow, LogDensity, PyTree
 
-__all__ = ["check_density", "check_positions", "leaf_names"]
+__all__ = ["check_density", "check_flow", "check_positions", "leaf_names"]
 
 
 def leaf_names(tree: PyTree) -> list[str]:
@@ -104,6 +104,36 @@ def check_density(logdensity_fn: LogDensity, positions: PyTree) -> None:
                 "around a division or a square root is the usual cause: make its argument safe inside too.",
                 stacklevel=3,
             )
+
+
+def check_flow(flow: Flow, position: PyTree) -> None:
+    """See that a flow's two log densities agree at its own draws; a wrong one gives wrong draws without any sign.
+
+    Raises
+    ------
+    ValueError
+        If ``sample_and_log_prob`` and ``log_prob`` differ by more than 0.05 nats at most of 16 draws, or the draws are
+        not shaped like `position`.
+    """
+
+    def draw(rng_key):
+        key_init, key_draws = jax.random.split(rng_key)
+        params = flow.init(key_init, position)
+        draws, log_probs = jax.vmap(flow.sample_and_log_prob, (0, None))(jax.random.split(key_draws, 16), params)
+        return draws, log_probs - jax.vmap(flow.log_prob, (None, 0))(params, draws)
+
+    draws, gap = jax.jit(draw)(jax.random.key(0))
+    one = jax.tree.map(lambda leaf: leaf[0], draws)
+    if jax.tree.map(jnp.shape, one) != jax.tree.map(jnp.shape, position):
+        raise ValueError(
+            f"flow draws positions with {describe_shapes(one)}, but positions have {describe_shapes(position)}."
+        )
+    gap = np.median(np.abs(np.asarray(gap)))
+    if not gap < 0.05:
+        raise ValueError(
+            f"flow.sample_and_log_prob and flow.log_prob disagree at the flow's own draws, by {gap:.3g} nats in "
+            "the median: both must be the log density of the draws."
+        )
 
 
 def describe_shapes(position: PyTree) -> str:

@@ -12,7 +12,7 @@ import optax
 
 from flowmcmc.adaptive import adaptive
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm, num_chains
-from flowmcmc.checks import check_density, check_positions
+from flowmcmc.checks import check_density, check_flow, check_positions
 from flowmcmc.datatree import to_datatree
 from flowmcmc.flows import real_nvp
 from flowmcmc.imh import imh
@@ -152,7 +152,10 @@ history_size, target_acceptance_rate, patience
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
     check_density(logdensity_fn, positions)
-    flow = flow or real_nvp(jax.tree.map(lambda leaf: leaf[0], positions))
+    position = jax.tree.map(lambda leaf: leaf[0], positions)
+    if flow is not None:
+        check_flow(flow, position)
+    flow = flow or real_nvp(position)
     warming = adaptive(
         logdensity_fn,
         local,

@@ -92,3 +92,15 @@ def test_key_typed_raw_or_int_is_the_same_key():
 
     data = [jax.random.key_data(as_key(key)) for key in (3, np.int64(3), jax.random.key(3), jax.random.PRNGKey(3))]
     assert all((d == data[0]).all() for d in data)
+
+
+def test_a_flow_whose_densities_disagree_is_refused():
+    flow = flowmcmc.gaussian_mixture(jnp.zeros(2))
+    off = flow._replace(log_prob=lambda params, position: flow.log_prob(params, position) + 1.0)
+    with pytest.raises(ValueError, match="disagree at the flow's own draws, by 1 nats"):
+        flowmcmc.sample(0, normal, STARTS, flow=off)
+
+
+def test_a_flow_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match=r"x: \(3,\), but positions have x: \(2,\)"):
+        flowmcmc.sample(0, normal, STARTS, flow=flowmcmc.gaussian_mixture(jnp.zeros(3)))
