@@ -12,6 +12,7 @@ __all__ = ["Summary", "summary"]
 MAX_RHAT = 1.01
 MIN_ESS = 400  # Vehtari et al., arXiv 1903.08008
 MIN_FLOW_ACCEPTANCE = 0.05
+MAX_WAIT = 0.1  # of a chain's draws, without an accepted flow proposal
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,7 @@ def kernel_problems(rates, tree) -> list[str]:
             )
         longest = rates["longest_rejection"]
         draws = tree["posterior"].sizes["draw"]
-        if mean >= MIN_FLOW_ACCEPTANCE and float(longest.max()) > max(50, 0.2 * draws):
+        if mean >= MIN_FLOW_ACCEPTANCE and float(longest.max()) > max(50, MAX_WAIT * draws):
             problems.append(
                 f"chain {int(np.argmax(longest.values))} went {int(longest.max())} rounds without an accepted flow "
                 "proposal: the flow's density is far too small there. Raise `defensive`, or warm up longer."
