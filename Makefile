@@ -31,7 +31,7 @@ lint: .venv/installed-lint ## ruff (rules and format), pyright
 
 NOTEBOOKS := $(wildcard notebooks/*.py)
 notebooks: .venv/installed-notebooks ## run every notebooks/*.py into an executed .ipynb beside it
-	$(if $(NOTEBOOKS),MPLBACKEND=module://matplotlib_inline.backend_inline $(PY) -m jupytext --to ipynb --set-kernel python3 --execute $(NOTEBOOKS),@echo "no notebooks/*.py yet")
+	$(if $(NOTEBOOKS),PYTHONWARNINGS='ignore:IProgress not found' MPLBACKEND=module://matplotlib_inline.backend_inline $(PY) -m jupytext --to ipynb --set-kernel python3 --execute $(NOTEBOOKS),@echo "no notebooks/*.py yet")
 
 BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 bench: .venv/installed-test ## run every benchmarks/*.py
