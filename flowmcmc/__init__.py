@@ -6,25 +6,29 @@ Start with `sample` and `summary`. The core in reading order: ``base``, ``imh``,
 
 from flowmcmc import losses
 from flowmcmc.adaptive import adaptive
-from flowmcmc.base import Flow
+from flowmcmc.base import Bijection, Flow
 from flowmcmc.compose import cycle, vmap_chains
 from flowmcmc.datatree import to_datatree
 from flowmcmc.diagnostics import importance, mode_weights, nested_rhat, rejections
+from flowmcmc.fit import fit_flow
 from flowmcmc.flows import gaussian_mixture, real_nvp, spline_flow
 from flowmcmc.imh import imh
 from flowmcmc.isir import isir
+from flowmcmc.neutra import neutra
 from flowmcmc.rounds import Tuning, freeze
 from flowmcmc.run import run
 from flowmcmc.sample import SampleResult, sample
 from flowmcmc.summary import Summary, summary
 
 __all__ = [
+    "Bijection",
     "Flow",
     "SampleResult",
     "Summary",
     "Tuning",
     "adaptive",
     "cycle",
+    "fit_flow",
     "freeze",
     "gaussian_mixture",
     "imh",
@@ -33,6 +37,7 @@ __all__ = [
     "losses",
     "mode_weights",
     "nested_rhat",
+    "neutra",
     "real_nvp",
     "rejections",
     "run",

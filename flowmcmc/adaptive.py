@@ -52,7 +52,7 @@ def default_optimizer() -> optax.GradientTransformation:
 def adaptive(
     logdensity_fn: LogDensity,
     local: LocalKernel,
-    flow: Flow,
+    flow: Flow | None,
     optimizer: optax.GradientTransformation | None = None,
     *,
     num_local_steps: int = 5,
@@ -60,6 +60,7 @@ def adaptive(
     num_train_steps: int = 20,
     batch_size: int = 256,
     history_size: int | None = None,
+    refit_every: int | None = None,
     flow_kernel: Callable = imh,
     loss: Loss = forward_kl,
     target_acceptance_rate: float = 0.65,
@@ -77,7 +78,7 @@ def adaptive(
         Constructor ``(logdensity_fn, step_size) -> SamplingAlgorithm``: ``blackjax.mala``, ``blackjax.nuts``,
         ``functools.partial(blackjax.hmc, num_integration_steps=10)``...
     flow
-        Proposal density, say ``real_nvp(position)``.
+        Proposal density, say ``real_nvp(position)``; None, with ``num_flow_steps=0``, for local steps alone.
     optimizer
         Any optax optimiser; default `default_optimizer`.
     num_local_steps, num_flow_steps
@@ -87,6 +88,8 @@ def adaptive(
     history_size
         Chain states remembered for training (a quarter as many are held out for comparison). None means 8192, or 32 for
         each chain if that is more.
+    refit_every
+        Rounds between two closed-form fits (``flow.fit``), for a target that changes; None: rounds 0, 1, 3, 7, 15, ...
     flow_kernel
         `imh`, or `isir`, or ``functools.partial(isir, num_proposals=64)``.
     loss
@@ -110,8 +113,11 @@ def adaptive(
         If an option is out of range.
     """
     check_steps(num_local_steps, num_flow_steps)
-    smallest = {"num_train_steps": 0, "batch_size": 1, "patience": 1, "history_size": 8}
-    for name, given in zip(smallest, (num_train_steps, batch_size, patience, history_size)):
+    if flow is None and num_flow_steps:
+        raise ValueError(f"flow is None, but num_flow_steps is {num_flow_steps}: pass a flow, or num_flow_steps=0.")
+    flow = flow or Flow(lambda rng_key, position: (), NotImplemented, NotImplemented)
+    smallest = {"num_train_steps": 0, "batch_size": 1, "patience": 1, "history_size": 8, "refit_every": 1}
+    for name, given in zip(smallest, (num_train_steps, batch_size, patience, history_size, refit_every)):
         if given is not None and given < smallest[name]:
             raise ValueError(f"{name} must be at least {smallest[name]}, got {given}.")
     if not 0 < target_acceptance_rate < 1:
@@ -137,7 +143,7 @@ def adaptive(
 
     def step(rng_key, state):
         key_round, key_remember, key_refit, key_train = jax.random.split(rng_key, 4)
-        is_refit = training.is_refit_round(state.round)
+        is_refit = training.is_refit_round(state.round, refit_every)
         train_state = jax.lax.cond(
             is_refit, lambda t: training.refit(key_refit, t, flow, optimizer), lambda t: t, state.training
         )

@@ -17,12 +17,23 @@ if TYPE_CHECKING:
 else:
     from blackjax.base import SamplingAlgorithm
 
-__all__ = ["Array", "Flow", "LocalKernel", "LogDensity", "PyTree", "SamplingAlgorithm", "num_chains"]
+__all__ = ["Array", "Bijection", "Flow", "LocalKernel", "LogDensity", "PyTree", "SamplingAlgorithm", "num_chains"]
 
 PyTree = Any
 Array = jax.Array
 LogDensity = Callable[[PyTree], Array]
 LocalKernel = Callable[..., Any]  # (logdensity_fn, step_size) -> SamplingAlgorithm
+
+
+class Bijection(NamedTuple):
+    """An invertible map between latent points and positions.
+
+    `forward` maps ``(params, latent) -> (position, log|det|)``, `inverse` ``(params, position) -> (latent, log|det|)``,
+    each with the log determinant of its own direction.
+    """
+
+    forward: Callable[[PyTree, PyTree], tuple[PyTree, Array]]
+    inverse: Callable[[PyTree, PyTree], tuple[PyTree, Array]]
 
 
 class Flow(NamedTuple):
@@ -42,12 +53,15 @@ class Flow(NamedTuple):
         Optional, ``(rng_key, params, positions, weights, heldout, heldout_weights) -> params``: sets in closed form (or
         by EM) what gradients need not learn. `positions` and `heldout` carry the sample axis first and `weights`
         (zero for an unused row) one number for each. A pure function of fixed shapes, called inside compiled code.
+    bijection
+        Optional, the map from the base density's space; `neutra` moves there.
     """
 
     init: Callable[[Array, PyTree], PyTree]
     sample_and_log_prob: Callable[[Array, PyTree], tuple[PyTree, Array]]
     log_prob: Callable[[PyTree, PyTree], Array]
     fit: Callable[..., PyTree] | None = None
+    bijection: Bijection | None = None
 
 
 def num_chains(positions: PyTree) -> int:

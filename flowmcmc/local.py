@@ -2,7 +2,8 @@
 
 A constructor ``(logdensity_fn, step_size) -> SamplingAlgorithm`` is given the density of y = x / scale. That is a
 diagonal metric for every kernel, MALA included, and leaves BlackJAX unchanged. A constructor that asks for an
-``inverse_mass_matrix`` (HMC, NUTS) gets ones, the same metric in these coordinates. Scales are powers of two, so that
+``inverse_mass_matrix`` (HMC, NUTS) gets ones, the same metric in these coordinates; one that asks for ``scale``
+(`neutra`) gets that. Scales are powers of two, so that
 going there and back is exact: a rejected position stays the same to the last bit.
 """
 
@@ -45,11 +46,9 @@ def build(local: LocalKernel, logdensity_fn: LogDensity, step_size: Array, scale
         value = logdensity_fn(jax.tree.map(jnp.multiply, y, scale))
         return jnp.where(value == jnp.inf, -jnp.inf, value)  # BlackJAX rejects NaN by itself, but accepts +inf
 
-    if asks_for_metric(local):
-        ones = jnp.ones_like(ravel_pytree(scale)[0])
-        algorithm = local(scaled_logdensity, step_size=step_size, inverse_mass_matrix=ones)
-    else:
-        algorithm = local(scaled_logdensity, step_size)
+    known = {"inverse_mass_matrix": jnp.ones_like(ravel_pytree(scale)[0]), "scale": scale}
+    options = {name: value for name, value in known.items() if asks_for(local, name)}
+    algorithm = local(scaled_logdensity, step_size, **options)
 
     def init(position, rng_key=None):
         return LocalState(position, algorithm.init(jax.tree.map(jnp.divide, position, scale), rng_key))
@@ -61,15 +60,15 @@ def build(local: LocalKernel, logdensity_fn: LogDensity, step_size: Array, scale
     return SamplingAlgorithm(init, step)
 
 
-def asks_for_metric(local: LocalKernel) -> bool:
-    """Whether `inverse_mass_matrix` is a parameter that is still open."""
+def asks_for(local: LocalKernel, name: str) -> bool:
+    """Whether `name` is a parameter that is still open."""
     given = set()
     while isinstance(local, partial):
         given |= set(local.keywords)
         local = local.func
     # BlackJAX's top-level names are objects whose signature is that of `differentiable`
     parameters = inspect.signature(getattr(local, "differentiable", local)).parameters
-    return "inverse_mass_matrix" in parameters and "inverse_mass_matrix" not in given
+    return name in parameters and name not in given
 
 
 def divergences(info) -> Array:

@@ -60,7 +60,7 @@ class FrozenState(NamedTuple):
 def freeze(
     logdensity_fn: LogDensity,
     local: LocalKernel,
-    flow: Flow,
+    flow: Flow | None,
     tuning: Tuning,
     *,
     num_local_steps: int = 5,
@@ -81,6 +81,8 @@ def freeze(
     ``init(positions, rng_key=None)`` and ``step``, whose info is a `RoundInfo`.
     """
     check_steps(num_local_steps, num_flow_steps)
+    if flow is None and num_flow_steps:
+        raise ValueError(f"flow is None, but num_flow_steps is {num_flow_steps}: pass a flow, or num_flow_steps=0.")
 
     def init(positions, rng_key=None):
         return FrozenState(positions, tuning)
@@ -108,7 +110,7 @@ def take_round(
     tuning: Tuning,
     logdensity_fn: LogDensity,
     local: LocalKernel,
-    flow: Flow,
+    flow: Flow | None,
     num_local_steps: int,
     num_flow_steps: int,
     flow_kernel: Callable,
@@ -118,7 +120,7 @@ def take_round(
     if num_local_steps:
         kernel = local_kernel.build(local, logdensity_fn, tuning.step_size, tuning.scale)
         parts.append((kernel, num_local_steps))
-    if num_flow_steps:
+    if num_flow_steps and flow is not None:
         parts.append((flow_kernel(logdensity_fn, flow, tuning.params), num_flow_steps))
     ensemble = vmap_chains(cycle(*parts))
     state, info = ensemble.step(rng_key, ensemble.init(positions))

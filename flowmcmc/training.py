@@ -75,9 +75,10 @@ def remember(rng_key: Array, state: TrainingState, positions: PyTree, round: Arr
     )
 
 
-def is_refit_round(round: Array) -> Array:
-    """Rounds 0, 1, 3, 7, 15, ...: dense at first, when the states teach most."""
-    return (round & (round + 1)) == 0
+def is_refit_round(round: Array, refit_every: int | None = None) -> Array:
+    """Rounds 0, 1, 3, 7, 15, ...: dense at first, when the states teach most; and every `refit_every` rounds."""
+    is_due = (round & (round + 1)) == 0
+    return is_due if refit_every is None else is_due | (round % refit_every == 0)
 
 
 def refit(rng_key: Array, state: TrainingState, flow: Flow, optimizer) -> TrainingState:

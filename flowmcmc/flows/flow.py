@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
-from flowmcmc.base import Array, Flow, PyTree
+from flowmcmc.base import Array, Bijection, Flow, PyTree
 from flowmcmc.flows import mixture as base
 from flowmcmc.flows.coupling import Elementwise, affine, coupling
 from flowmcmc.flows.em import covariance_cholesky, fit_mixture
@@ -141,20 +141,26 @@ def build(
         mixture = base.standard(num_components, dim, dtype)
         return FlowParams(identity, mixture, layers and layers.init(rng_key))
 
-    def sample_and_log_prob(rng_key, params):
+    def forward(params, z):
         loc, scale, cholesky = jax.lax.stop_gradient(params.affine)
-        mixture = jax.lax.stop_gradient(params.mixture)
-        z = base.sample(rng_key, mixture, defensive)
         y, log_det = layers.forward(params.layers, z) if layers else (z, jnp.zeros((), dtype))
-        log_prob = base.log_prob(mixture, z, defensive) - log_det - log_det_affine(scale, cholesky)
-        return unravel(loc + scale * (cholesky @ y)), log_prob
+        return unravel(loc + scale * (cholesky @ y)), log_det + log_det_affine(scale, cholesky)
 
-    def log_prob(params, position):
+    def inverse(params, position):
         loc, scale, cholesky = jax.lax.stop_gradient(params.affine)
-        mixture = jax.lax.stop_gradient(params.mixture)
         y = solve_triangular(cholesky, (ravel_pytree(position)[0] - loc) / scale, lower=True)
         z, log_det = layers.inverse(params.layers, y) if layers else (y, jnp.zeros((), dtype))
-        return base.log_prob(mixture, z, defensive) + log_det - log_det_affine(scale, cholesky)
+        return z, log_det - log_det_affine(scale, cholesky)
+
+    def sample_and_log_prob(rng_key, params):
+        mixture = jax.lax.stop_gradient(params.mixture)
+        z = base.sample(rng_key, mixture, defensive)
+        position, log_det = forward(params, z)
+        return position, base.log_prob(mixture, z, defensive) - log_det
+
+    def log_prob(params, position):
+        z, log_det = inverse(params, position)
+        return base.log_prob(jax.lax.stop_gradient(params.mixture), z, defensive) + log_det
 
     def fit(rng_key, params, positions, weights, heldout, heldout_weights):
         key_layers, key_mixture = jax.random.split(rng_key)
@@ -170,7 +176,7 @@ def build(
             mixture = whiten(found, affine_map.cholesky)
         return FlowParams(affine_map, mixture, fresh.layers)
 
-    return Flow(init, sample_and_log_prob, log_prob, fit)
+    return Flow(init, sample_and_log_prob, log_prob, fit, Bijection(forward, inverse))
 
 
 def flatten(positions: PyTree) -> Array:

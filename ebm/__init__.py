@@ -1,0 +1,78 @@
+"""ebm: energy-based models p(x) = exp(-E(x)) rho(x) / Z, trained with negatives from flow-assisted chains.
+
+Start with `fit`, `health` and `finish`. In reading order: ``model``, ``method``, ``negatives``, ``train``, ``fit``.
+"""
+
+from ebm.annealing import ais, ais_bracket, reverse_ais
+from ebm.coop import coop_flow
+from ebm.energy import Energy, conv, mlp
+from ebm.evaluate import kl_divergence, mode_weights_importance
+from ebm.fit import Fit, fit
+from ebm.health import Health, health
+from ebm.langevin import gradient_ascent, ula
+from ebm.method import Method, MethodInfo, NegativeSampler, maximum_likelihood
+from ebm.model import Model, Tilt, normal, tilted, uniform
+from ebm.negatives import contrastive_divergence, local_tuning, persistent, short_run
+from ebm.objectives import (
+    denoising_score_matching,
+    energy_discrepancy,
+    flow_contrastive,
+    mixed,
+    nce,
+    score_matching,
+    sliced_score_matching,
+)
+from ebm.planar import grid, grid_mode_weights
+from ebm.train import default_optimizer, trainer
+from ebm.trained import EBM, finish, load
+from ebm.two_sample import c2st, mmd
+from ebm.weighted import importance_sampling, jarzynski
+
+__all__ = [
+    "EBM",
+    "Energy",
+    "Fit",
+    "Health",
+    "Method",
+    "MethodInfo",
+    "Model",
+    "NegativeSampler",
+    "Tilt",
+    "ais",
+    "ais_bracket",
+    "c2st",
+    "contrastive_divergence",
+    "conv",
+    "coop_flow",
+    "default_optimizer",
+    "denoising_score_matching",
+    "energy_discrepancy",
+    "finish",
+    "fit",
+    "flow_contrastive",
+    "gradient_ascent",
+    "grid",
+    "grid_mode_weights",
+    "health",
+    "importance_sampling",
+    "jarzynski",
+    "kl_divergence",
+    "load",
+    "local_tuning",
+    "maximum_likelihood",
+    "mixed",
+    "mlp",
+    "mmd",
+    "mode_weights_importance",
+    "nce",
+    "normal",
+    "persistent",
+    "reverse_ais",
+    "score_matching",
+    "short_run",
+    "sliced_score_matching",
+    "tilted",
+    "trainer",
+    "ula",
+    "uniform",
+]

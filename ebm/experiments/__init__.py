@@ -1,0 +1,1 @@
+"""The experiments of arXiv 2306.00684, and D', run by ``python -m ebm``."""

@@ -1,0 +1,59 @@
+r"""Langevin dynamics without a Metropolis test, as constructors like ``blackjax.mala``.
+
+    x' = x + eps grad log p(x) + sqrt(2 eps T) xi,   xi ~ N(0, I)
+
+T = 1 is the unadjusted Langevin algorithm (biased by the step size), T = 0 plain ascent of the log density (CoopFlow).
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from blackjax.mcmc.diffusions import DiffusionState, overdamped_langevin
+
+from flowmcmc.base import SamplingAlgorithm
+
+__all__ = ["gradient_ascent", "ula"]
+
+
+class LangevinInfo(NamedTuple):
+    """Whether the new position would not have been finite; the chain then stays."""
+
+    is_divergent: jax.Array
+
+
+def ula(logdensity_fn, step_size) -> SamplingAlgorithm:
+    """Unadjusted Langevin, BlackJAX's integrator; a step into NaN or infinity is not taken, but counted."""
+    return langevin(logdensity_fn, step_size, overdamped_langevin)
+
+
+def gradient_ascent(logdensity_fn, step_size) -> SamplingAlgorithm:
+    """Noise-free Langevin."""
+    return langevin(logdensity_fn, step_size, ascent)
+
+
+def langevin(logdensity_fn, step_size, integrator) -> SamplingAlgorithm:
+    """Guard an integrator against leaving the finite numbers."""
+    value_and_grad = jax.value_and_grad(logdensity_fn)
+    advance = integrator(value_and_grad)
+
+    def init(position, rng_key=None):
+        return DiffusionState(position, *value_and_grad(position))
+
+    def step(rng_key, state):
+        new = advance(rng_key, state, step_size)
+        is_good = jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(new)]).all()
+        return jax.tree.map(partial(jnp.where, is_good), new, state), LangevinInfo(~is_good)
+
+    return SamplingAlgorithm(init, step)
+
+
+def ascent(value_and_grad):
+    """The integrator at temperature zero."""
+
+    def advance(rng_key, state, step_size):
+        position = jax.tree.map(lambda x, g: x + step_size * g, state.position, state.logdensity_grad)
+        return DiffusionState(position, *value_and_grad(position))
+
+    return advance
