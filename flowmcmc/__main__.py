@@ -10,6 +10,7 @@ from pathlib import Path
 import blackjax
 import jax
 
+from flowmcmc.diagnostics import coordinate_names
 from flowmcmc.sample import SampleResult, sample
 from flowmcmc.summary import summary
 
@@ -70,9 +71,7 @@ def run_demo(arguments) -> None:
 
 def mu_columns(result: SampleResult) -> slice:
     """Where the three means stand among the columns of the pooled draws."""
-    names = list(result.datatree.posterior.data_vars)
-    sizes = [result.datatree.posterior[name][0, 0].size for name in names]
-    first = sum(sizes[: names.index("mu")])
+    first = coordinate_names(result).index("mu[0]")
     return slice(first, first + 3)
 
 
@@ -90,7 +89,7 @@ def run_own(arguments) -> None:
     found = summary(result)
     print(found)
     write(result, str(found), arguments.output)
-    plot_chains(result, arguments.output / "chains.png")
+    plot_chains(result, arguments.output / "chains.png", modes=found.modes)
     print(f"\nwritten to {arguments.output}: chains.png, draws.nc, summary.txt")
 
 

@@ -47,6 +47,15 @@ def draws_of(datatree, group: str = "posterior") -> np.ndarray:
     return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=2)
 
 
+def coordinate_names(datatree) -> list[str]:
+    """Such as ``x[0]``, in the order of `draws_of`."""
+    names = []
+    for name, values in getattr(datatree, "datatree", datatree)["posterior"].data_vars.items():
+        shape = values.transpose("chain", "draw", ...).shape[2:]
+        names += [f"{name}{list(index) if index else ''}" for index in np.ndindex(*shape)]
+    return names
+
+
 def mode_weights(datatree, modes: np.ndarray | Callable | None = None, *, rng_key=0) -> ModeWeights:
     """Fraction of draws in each mode, with its Monte Carlo error.
 

@@ -55,7 +55,7 @@ def fit_flow(
     key_order, key_start, key_refit, key_learn = jax.random.split(as_key(rng_key), 4)
     order = np.asarray(jax.random.permutation(key_order, size))
     positions = jax.tree.map(lambda leaf: leaf[order], positions)
-    start = jax.jit(lambda: training.start(key_start, positions, flow, optimizer, size))()
+    start = jax.jit(lambda positions: training.start(key_start, positions, flow, optimizer, size))(positions)
     state = jax.jit(lambda state: training.refit(key_refit, state, flow, optimizer))(start)
     burst = jax.jit(
         partial(

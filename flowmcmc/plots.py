@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from flowmcmc.diagnostics import draws_of, mode_weights
+from flowmcmc.diagnostics import ModeWeights, coordinate_names, draws_of, mode_weights
 
 __all__ = ["plot_chains"]
 
@@ -19,7 +19,7 @@ def plot_chains(datatree, path: str | Path | None = None, *, modes=None, num_cha
     path
         Where to save, if anywhere; the suffix gives the format.
     modes
-        As in `mode_weights`; found by clustering by default.
+        As in `mode_weights`, found by clustering by default; or the `ModeWeights` that it returned.
     num_chains
         How many chains to show over time.
 
@@ -30,7 +30,8 @@ def plot_chains(datatree, path: str | Path | None = None, *, modes=None, num_cha
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    draws, weights, names = draws_of(datatree), mode_weights(datatree, modes), coordinate_names(datatree)
+    draws, names = draws_of(datatree), coordinate_names(datatree)
+    weights = modes if isinstance(modes, ModeWeights) else mode_weights(datatree, modes)
     colours = colormaps["tab10"](np.arange(len(weights.weights)) % 10)[:, :3]
     figure = Figure(figsize=(13, 4), layout="constrained")
     plane, raster, bars = figure.subplots(1, 3, width_ratios=(4, 6, 3))
@@ -50,12 +51,3 @@ def plot_chains(datatree, path: str | Path | None = None, *, modes=None, num_cha
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
-
-
-def coordinate_names(datatree) -> list[str]:
-    """Such as ``x[0]``, in the order of `draws_of`."""
-    names = []
-    for name, values in getattr(datatree, "datatree", datatree)["posterior"].data_vars.items():
-        shape = values.transpose("chain", "draw", ...).shape[2:]
-        names += [f"{name}{list(index) if index else ''}" for index in np.ndindex(*shape)]
-    return names

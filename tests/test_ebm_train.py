@@ -1,7 +1,7 @@
 """Training: in pieces it is unbroken, every epoch sees all data, bad updates are skipped, and it ends at the truth."""
 
 import sys
-from functools import cache, partial
+from functools import partial
 
 import blackjax
 import gaussian_energy as gaussian
@@ -162,7 +162,7 @@ ONE_NUMBER = Model(lambda rng_key: jnp.array(1.0), lambda theta, x: theta * jnp.
 
 @pytest.mark.parametrize("size", [15, 17])
 def test_an_epoch_sees_every_point_once(size):
-    """What is left over at the end of an epoch is left out, another time something else; rows of leaves stay together."""
+    """What is left over at the end of an epoch is left out, each time something else; rows of leaves stay together."""
     data = {"a": jnp.arange(float(size)), "b": jnp.arange(float(size))[:, None] * 10}
     algorithm = trainer(ONE_NUMBER, scripted(lambda theta, step: theta**2), optax.sgd(0.1), batch_size=5)
     _, trace = run(0, algorithm, data, 60, keep=keep_method, **QUIET)
@@ -219,7 +219,6 @@ def is_learned(theta, mean=0.12, variance=0.12):
     return bool((errors[0] < mean) & (errors[1] < variance))
 
 
-@cache
 def flow_assisted():
     flow = gaussian_mixture(POSITION, num_components=2)
     make_sampler = partial(
@@ -233,8 +232,8 @@ SCHEDULE = optax.adam(optax.cosine_decay_schedule(0.05, 400, 0.02))
 
 @pytest.mark.parametrize("descends", [True, False])
 def test_flow_assisted_chains_learn_a_gaussian_and_upside_down_they_do_not(descends):
-    method = maximum_likelihood(MODEL, flow_assisted())
-    method = method if descends else with_energy_upside_down(method)
+    # plain chains do for the mutant, and are cheaper
+    method = maximum_likelihood(MODEL, flow_assisted()) if descends else with_energy_upside_down(METHOD)
     result = fit(0, MODEL, DATA, method, num_steps=400, optimizer=SCHEDULE, average_decay=0.95, look_every=200, **QUIET)
     assert not is_learned(MODEL.init(None))
     assert is_learned(result.theta) == descends, law(result.theta)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
+EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
 
 def run(code, folder):
@@ -15,8 +16,7 @@ def run(code, folder):
 
 
 def test_the_example_runs_and_is_right(tmp_path):
-    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    done = run(code, tmp_path)
+    done = run(EXAMPLES[0], tmp_path)
     assert done.returncode == 0, done.stderr
     assert "No problem found" in done.stdout
     weight = float(re.search(r"mode 0: weight ([\d.]+)", done.stdout)[1])
@@ -24,8 +24,21 @@ def test_the_example_runs_and_is_right(tmp_path):
     assert (tmp_path / "draws.nc").stat().st_size > 0
 
 
+def test_the_energy_based_example_runs_and_is_right(tmp_path):
+    # a shorter training than the README's shows as well that the lines work
+    code = EXAMPLES[1].replace("ebm.persistent(sampler))", "ebm.persistent(sampler)), num_steps=1000")
+    assert code != EXAMPLES[1]
+    code += "\nprint('weight', ebm.grid_mode_weights(ebm.grid(model, fit.theta, low=-9, high=9), "
+    code += "lambda x: (x[:, 0] > 0).astype(int))[1])\n"
+    done = run(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "log Z =" in done.stdout
+    assert abs(float(re.search(r"weight ([\d.]+)", done.stdout)[1]) - 2 / 3) < 0.03
+
+
 def test_import_loads_neither_numpyro_nor_matplotlib_nor_arviz(tmp_path):
     done = run(
-        "import sys, flowmcmc; print([m for m in ('numpyro', 'matplotlib', 'arviz') if m in sys.modules])", tmp_path
+        "import sys, flowmcmc, ebm; print([m for m in ('numpyro', 'matplotlib', 'arviz') if m in sys.modules])",
+        tmp_path,
     )
     assert done.stdout.strip() == "[]", done.stderr
