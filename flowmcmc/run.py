@@ -95,8 +95,8 @@ def run(
     rng_key = as_key(rng_key)
     state = positions if isinstance(positions, RunState) else begin(rng_key, algorithm, positions)
     chunk_size = min(chunk_size, num_rounds)
-    advance, pace = compile_chunk(algorithm, keep, chunk_size)
-    first, pieces, size = state.round, [], pace["size"]
+    advance = compile_chunk(algorithm, keep, chunk_size)
+    first, pieces, size = state.round, [], 1
     label = progress_bar if isinstance(progress_bar, str) else None
     with tqdm(total=num_rounds, desc=label, disable=not progress_bar, leave=False) as bar:
         try:
@@ -112,7 +112,6 @@ def run(
                 bar.set_postfix(describe(piece))
                 # the first chunk is slow because it compiles
                 size = 2 * size if seconds < CHUNK_SECONDS or len(pieces) == 1 else max(1, size // 2)
-                pace["size"] = min(size, chunk_size)
         except KeyboardInterrupt:
             warnings.warn(
                 f"interrupted after {state.round - first} of {num_rounds} rounds; returning what was done so far.",
@@ -159,9 +158,8 @@ def begin(rng_key: Array, algorithm: SamplingAlgorithm, positions: PyTree) -> Ru
 
 
 @lru_cache(maxsize=16)
-def compile_chunk(algorithm: SamplingAlgorithm, keep: Callable, chunk_size: int) -> tuple[Callable, dict]:
-    """``(rng_key, state, first_round, num_rounds) -> (state, kept)`` with room for `chunk_size` rounds, and how many
-    rounds to take at a time, from one run of this sampler to the next."""
+def compile_chunk(algorithm: SamplingAlgorithm, keep: Callable, chunk_size: int) -> Callable:
+    """``(rng_key, state, first_round, num_rounds) -> (state, kept)`` with room for `chunk_size` rounds."""
 
     def one(rng_key, state, round):
         state, info = algorithm.step(jax.random.fold_in(rng_key, round), state)
@@ -178,7 +176,7 @@ def compile_chunk(algorithm: SamplingAlgorithm, keep: Callable, chunk_size: int)
         room = jax.tree.map(lambda leaf: jnp.zeros((chunk_size, *leaf.shape), leaf.dtype), shapes)
         return jax.lax.fori_loop(0, num_rounds, body, (state, room))
 
-    return advance, {"size": 1}
+    return advance
 
 
 def describe(piece) -> dict[str, str]:

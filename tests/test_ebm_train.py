@@ -77,7 +77,7 @@ def test_interruption_returns_what_there_is(monkeypatch, unbroken):
     compiled, calls = module.compile_chunk, 0
 
     def interrupted(*arguments):
-        advance, pace = compiled(*arguments)
+        advance = compiled(*arguments)
 
         def call(*inputs):
             nonlocal calls
@@ -86,7 +86,7 @@ def test_interruption_returns_what_there_is(monkeypatch, unbroken):
                 raise KeyboardInterrupt
             return advance(*inputs)
 
-        return call, pace
+        return call
 
     monkeypatch.setattr(module, "compile_chunk", interrupted)
     with pytest.warns(UserWarning, match="interrupted after"):

@@ -25,15 +25,13 @@ def test_the_example_runs_and_is_right(tmp_path):
 
 
 def test_the_energy_based_example_runs_and_is_right(tmp_path):
-    # a shorter training than the README's shows as well that the lines work
-    code = EXAMPLES[1].replace("ebm.persistent(sampler))", "ebm.persistent(sampler)), num_steps=1000")
-    assert code != EXAMPLES[1]
+    code = EXAMPLES[1]
     code += "\nprint('weight', ebm.grid_mode_weights(ebm.grid(model, fit.theta, low=-9, high=9), "
     code += "lambda x: (x[:, 0] > 0).astype(int))[1])\n"
     done = run(code, tmp_path)
     assert done.returncode == 0, done.stderr
     assert "log Z =" in done.stdout
-    assert abs(float(re.search(r"weight ([\d.]+)", done.stdout)[1]) - 2 / 3) < 0.03
+    assert abs(float(re.search(r"weight ([\d.]+)", done.stdout)[1]) - 2 / 3) < 0.02
 
 
 def test_import_loads_neither_numpyro_nor_matplotlib_nor_arviz(tmp_path):

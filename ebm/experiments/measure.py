@@ -15,7 +15,7 @@ from ebm.experiments.settings import EXPERIMENTS, Experiment
 from ebm.fit import fit
 from ebm.negatives import PersistentState
 from ebm.train import default_optimizer, trainer
-from flowmcmc import run
+from flowmcmc import Flow, run
 from flowmcmc.run import keep_info
 
 __all__ = ["measure"]
@@ -87,6 +87,8 @@ def measure(name: str, method: str, seed: int, *, num_steps: int | None = None, 
     if trained.pool is not None:
         record["negative_weights"] = shares(experiment, trained.pool)
         record["rhat_fresh"], record["fresh_weights"] = fresh_chains(key_probe, setting, trained, experiment)
+    if setting.flow is not None:
+        record["flow_kl"] = flow_divergence(experiment, setting.flow, trained, test)
     if experiment.target.dim == 2:
         record |= on_grid(experiment, setting, trained.theta, test)
         if seed == 0:
@@ -146,6 +148,13 @@ class Watch:
             found["chains"] = shares(self.experiment, state.method.pool)
         self.last = time.process_time()
         return found
+
+
+def flow_divergence(experiment: Experiment, flow: Flow, trained, test) -> float:
+    """KL of the truth from the flow that proposed in training, nats: what the flow alone would have been worth."""
+    params = trained.state.sampler.method.sampler.tuning.params
+    log_q = jax.jit(jax.vmap(flow.log_prob, (None, 0)))(params, test)
+    return float(np.mean(np.asarray(jax.vmap(experiment.target.logdensity)(test) - log_q, float)))
 
 
 def cpu_seconds_per_step(setting: Setting, experiment: Experiment, data) -> float:

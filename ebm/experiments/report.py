@@ -77,6 +77,8 @@ def numbers(record: dict) -> dict[str, float | None]:
         found["r-hat"] = record["rhat_fresh"]
     found["weight error (TV)"] = record["total_variation"]
     found["KL"] = record["kl"]
+    if record.get("flow_kl") is not None:
+        found["KL of the flow"] = record["flow_kl"]
     return found
 
 
