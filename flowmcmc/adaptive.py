@@ -179,8 +179,11 @@ def adaptive(
         dual_averaging = da_update(state.dual_averaging, jnp.where(jnp.isnan(rate), target_acceptance_rate, rate))
         learned = jnp.exp(dual_averaging.log_step_size_avg)
         seen = train_state.seen
-        spread = pooled_scale(seen.positions, reservoir.weights(seen, current_step_size.dtype))
-        scale = training.select(is_refit, spread, state.tuning.scale)
+        scale = jax.lax.cond(
+            is_refit,
+            lambda: pooled_scale(seen.positions, reservoir.weights(seen, current_step_size.dtype)),
+            lambda: state.tuning.scale,
+        )
         has_new_scale = jnp.array(
             [jnp.any(a != b) for a, b in zip(jax.tree.leaves(scale), jax.tree.leaves(state.tuning.scale))]
         ).any()
