@@ -93,10 +93,11 @@ def table(records: list[dict]) -> str:
         mine = [record for record in records if (record["experiment"], record["method"]) == (name, method)]
         shown = [numbers(record) for record in mine]
         seconds = float(np.median([record["training_cpu_seconds"] for record in mine]))
-        for quantity in shown[0]:
-            values = [value for row in shown if (value := row[quantity]) is not None]
-            if len(values) < len(shown):
-                lines.append(f"| {name} | {method} | {quantity} | not finite | | {len(shown)} | | | {seconds:.0f} |")
+        for quantity in dict.fromkeys(quantity for row in shown for quantity in row):
+            there = [row[quantity] for row in shown if quantity in row]
+            values = [value for value in there if value is not None]
+            if len(values) < len(there):
+                lines.append(f"| {name} | {method} | {quantity} | not finite | | {len(there)} | | | {seconds:.0f} |")
                 continue
             median, paper = float(np.median(values)), PAPER.get((name, method, quantity))
             ratio = f"{paper / median:.3g}" if paper and quantity != "r-hat" and median else ""
