@@ -72,13 +72,13 @@ def learned_energies(records):
     if not found:
         return None
     figure, axes = plt.subplots(4, 5, figsize=(10, 8), layout="constrained")
-    for row, name in zip(axes, names):
+    for index, (row, name) in enumerate(zip(axes, names)):
         for axis, method in zip(row, ["truth", *methods]):
             axis.set(xticks=[], yticks=[])
             if method == "truth" and (name, "flow") in found:
                 reach = found[name, "flow"]["reach"]
                 side = np.linspace(-reach, reach, 60)
-                points = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
+                points = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2).astype(np.float32)
                 log_p = np.array([EXPERIMENTS[name].target.logdensity(p) for p in points]).reshape(60, 60)
                 log_p = log_p - log_p.max()
             elif (name, method) in found:
@@ -87,7 +87,7 @@ def learned_energies(records):
                 axis.set_axis_off()
                 continue
             axis.imshow(log_p, origin="lower", extent=2 * (-reach, reach), vmin=-12, vmax=0, cmap="magma")
-            if row is axes[0] or (method in ("nt", "coop") and name == "B"):
+            if index == (method in ("nt", "coop")):  # these were not run on A
                 axis.set_title(LABELS.get(method, method), fontsize=9)
         row[0].set_ylabel(name)
     figure.suptitle("learned log densities, nats below the highest, seed 0", fontsize=10)
