@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+import flowmcmc
+
 
 class Target(NamedTuple):
     """A density and what is known of it.
@@ -23,6 +25,12 @@ class Target(NamedTuple):
         Exact weight of each mode, or None.
     expectations
         Name -> (function of draws (..., dim), its exact expectation).
+    start
+        A wide normal that knows no mode.
+    mean, variance
+        Exact, of each coordinate, shape (dim,).
+    judged
+        Coordinates whose variance can be estimated (finite fourth moment in practice), a slice.
     """
 
     logdensity_fn: Callable
@@ -30,6 +38,10 @@ class Target(NamedTuple):
     modes: Callable | None
     weights: np.ndarray | None
     expectations: dict
+    start: flowmcmc.Density
+    mean: np.ndarray
+    variance: np.ndarray
+    judged: slice = slice(None)
 
 
 def two_gaussians(dim: int) -> Target:
@@ -52,6 +64,9 @@ def two_gaussians(dim: int) -> Target:
         lambda x: (x.sum(-1) < 0).astype(int),
         np.array([2, 1]) / 3,
         {"mean": (lambda x: x[..., 0], mean), "square": (lambda x: x[..., 0] ** 2, 1 + shift**2)},
+        flowmcmc.normal(jnp.zeros(dim), scale=10.0),
+        np.full(dim, mean),
+        np.full(dim, 1 + shift**2 - mean**2),
     )
 
 
@@ -69,6 +84,9 @@ def eight_gaussians() -> Target:
         lambda x: np.argmin(((x[:, None] - centres) ** 2).sum(-1), axis=1),
         np.full(8, 1 / 8),
         {"mean": (lambda x: x[..., 0], 0.0), "square": (lambda x: x[..., 0] ** 2, 0.5 + 0.15**2)},
+        flowmcmc.normal(jnp.zeros(2), scale=5.0),
+        np.zeros(2),
+        np.full(2, 0.5 + 0.15**2),
     )
 
 
@@ -86,6 +104,9 @@ def rings() -> Target:
         lambda x: np.clip(np.round(np.linalg.norm(x, axis=1)), 1, 4).astype(int) - 1,
         np.full(4, 1 / 4),
         {"mean": (lambda x: x[..., 0], 0.0), "square": (lambda x: x[..., 0] ** 2, square / 2)},
+        flowmcmc.normal(jnp.zeros(2), scale=10.0),
+        np.zeros(2),
+        np.full(2, square / 2),
     )
 
 
@@ -101,6 +122,10 @@ def funnel(dim: int = 10) -> Target:
         None,
         None,
         {"v mean": (lambda x: x[..., 0], 0.0), "v square": (lambda x: x[..., 0] ** 2, 9.0)},
+        flowmcmc.normal(jnp.zeros(dim), scale=10.0),
+        np.zeros(dim),
+        np.array([9.0] + (dim - 1) * [np.exp(4.5)]),
+        judged=slice(0, 1),
     )
 
 
@@ -118,6 +143,9 @@ def banana(dim: int = 10) -> Target:
         None,
         None,
         {"x1 square": (lambda x: x[..., 0] ** 2, 100.0), "x2 square": (lambda x: x[..., 1] ** 2, second)},
+        flowmcmc.normal(jnp.zeros(dim), scale=20.0),
+        np.zeros(dim),
+        np.array([100.0, second] + (dim - 2) * [1.0]),
     )
 
 
@@ -140,6 +168,9 @@ def scales(dim: int = 13) -> Target:
             "largest square": (lambda x: (x[..., -1] / scale[-1]) ** 2, 1.0),
             "product": (lambda x: x[..., 0] * x[..., -1] / scale[0] / scale[-1], 0.5),
         },
+        flowmcmc.normal(jnp.zeros(dim), scale=10 * scale),
+        np.zeros(dim),
+        scale**2,
     )
 
 

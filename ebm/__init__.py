@@ -11,7 +11,7 @@ from ebm.fit import Fit, fit
 from ebm.health import Health, health
 from ebm.langevin import gradient_ascent, ula
 from ebm.method import Method, MethodInfo, NegativeSampler, maximum_likelihood
-from ebm.model import Model, Tilt, normal, tilted, uniform
+from ebm.model import Model, tilted
 from ebm.negatives import contrastive_divergence, local_tuning, persistent, short_run
 from ebm.objectives import (
     denoising_score_matching,
@@ -27,9 +27,11 @@ from ebm.train import default_optimizer, trainer
 from ebm.trained import EBM, finish, load
 from ebm.two_sample import c2st, mmd
 from ebm.weighted import importance_sampling, jarzynski
+from flowmcmc import Density, normal, uniform
 
 __all__ = [
     "EBM",
+    "Density",
     "Energy",
     "Fit",
     "Health",
@@ -37,7 +39,6 @@ __all__ = [
     "MethodInfo",
     "Model",
     "NegativeSampler",
-    "Tilt",
     "ais",
     "ais_bracket",
     "c2st",

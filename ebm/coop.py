@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from ebm.langevin import gradient_ascent
-from ebm.method import Method, energy_gap, maximum_likelihood
+from ebm.method import Method, energy_gap
 from ebm.model import Model
 from ebm.negatives import check, local_tuning, short_run
 from flowmcmc import Flow, freeze
@@ -42,7 +42,7 @@ def coop_flow(
         return short_run(make_sampler, lambda key: flow.sample_and_log_prob(key, flow_params)[0], num_chains=num_chains)
 
     def init(rng_key, theta, data):
-        return params, maximum_likelihood(model, negatives(params)).init(rng_key, theta, data)[1]
+        return params, negatives(params).init(rng_key, lambda x: model.logdensity(theta, x), data)
 
     def loss(rng_key, theta, extra, state, batch):
         fixed_theta, fixed_flow = jax.lax.stop_gradient((theta, extra))

@@ -16,7 +16,7 @@ from ebm.negatives import PersistentState
 from ebm.train import TrainInfo, default_optimizer, trainer
 from flowmcmc.base import SamplingAlgorithm
 from flowmcmc.checks import check_positions
-from flowmcmc.run import RunState, Trace, as_key, run
+from flowmcmc.run import RunState, as_key, keep_info, run
 
 __all__ = ["Fit", "fit"]
 
@@ -153,7 +153,7 @@ def advance(fit: Fit, num_steps: int, progress_bar: bool) -> Fit:
                 fit.algorithm,
                 state,
                 size,
-                keep=keep_training,
+                keep=keep_info,
                 chunk_size=fit.look_every,
                 progress_bar=False,
             )
@@ -191,11 +191,6 @@ def look(monitor: Callable | None, state: RunState) -> dict | None:
 def is_number(value) -> bool:
     """Whether the progress bar can show it."""
     return np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
-
-
-def keep_training(state, info) -> Trace:
-    """Infos only."""
-    return Trace(None, info)
 
 
 def check_data(model: Model, data):

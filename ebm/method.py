@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from ebm.model import Model
 
-__all__ = ["Method", "MethodInfo", "NegativeSampler", "energy_gap", "maximum_likelihood", "no_info"]
+__all__ = ["Method", "MethodInfo", "NegativeSampler", "energy_gap", "from_point_loss", "maximum_likelihood", "no_info"]
 
 Array = jax.Array
 
@@ -108,6 +108,19 @@ def energy_gap(model: Model, theta: Any, batch, positions, weights) -> tuple[Arr
     on_data, on_negatives = energies(theta, batch), energies(theta, positions)
     gap = jnp.mean(on_data) - jnp.sum(weights * on_negatives)
     return gap, jnp.mean(on_data**2) + jnp.sum(weights * on_negatives**2)
+
+
+def from_point_loss(point_loss: Callable) -> Method:
+    """Follow the mean over the batch of ``point_loss(rng_key, theta, position)``: nothing beside theta, no state."""
+
+    def init(rng_key, theta, data):
+        return (), ()
+
+    def loss(rng_key, theta, extra, state, batch):
+        keys = jax.random.split(rng_key, jax.tree.leaves(batch)[0].shape[0])
+        return jnp.mean(jax.vmap(point_loss, (0, None, 0))(keys, theta, batch)), (state, no_info())
+
+    return Method(init, loss)
 
 
 def no_info() -> MethodInfo:

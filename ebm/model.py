@@ -10,21 +10,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
-from flowmcmc import Flow
+from flowmcmc import Density, Flow
 
-__all__ = ["Model", "Tilt", "normal", "tilted", "uniform"]
+__all__ = ["Model", "tilted"]
 
 Array = jax.Array
-
-
-class Tilt(NamedTuple):
-    """A normalised density: ``log_prob(position) -> scalar`` and ``sample(rng_key) -> position``."""
-
-    log_prob: Callable
-    sample: Callable
 
 
 class Model(NamedTuple):
@@ -42,60 +33,15 @@ class Model(NamedTuple):
 
     init: Callable
     energy: Callable
-    tilt: Tilt
+    tilt: Density
 
     def logdensity(self, theta, position) -> Array:
         """log rho(x) - E_theta(x): the log density up to log Z."""
         return self.tilt.log_prob(position) - self.energy(theta, position)
 
 
-def normal(position, *, loc=0.0, scale=1.0) -> Tilt:
-    """Independent normals over positions shaped like `position`; `loc` and `scale` broadcast to its raveled length.
-
-    Raises
-    ------
-    ValueError
-        If a scale is not positive.
-    """
-    vector, unravel = ravel_pytree(position)
-    loc = jnp.broadcast_to(jnp.asarray(loc, vector.dtype), vector.shape)
-    scale = jnp.broadcast_to(jnp.asarray(scale, vector.dtype), vector.shape)
-    if not bool(jnp.all(scale > 0)):
-        raise ValueError(f"scale must be positive everywhere, got a smallest value of {jnp.min(scale)}.")
-    constant = -jnp.sum(jnp.log(scale)) - 0.5 * vector.size * jnp.log(2 * jnp.pi)
-
-    def log_prob(position):
-        z = (ravel_pytree(position)[0] - loc) / scale
-        return constant.astype(z.dtype) - 0.5 * jnp.sum(z**2)
-
-    return Tilt(log_prob, lambda key: unravel(loc + scale * jax.random.normal(key, vector.shape, vector.dtype)))
-
-
-def uniform(position, *, low, high) -> Tilt:
-    """The box [low, high] in each coordinate; outside the log density is -inf, where adjusted kernels never go.
-
-    Raises
-    ------
-    ValueError
-        If `low` is not below `high`.
-    """
-    vector, unravel = ravel_pytree(position)
-    low = jnp.broadcast_to(jnp.asarray(low, vector.dtype), vector.shape)
-    high = jnp.broadcast_to(jnp.asarray(high, vector.dtype), vector.shape)
-    if not bool(jnp.all(low < high)):
-        raise ValueError("low must be below high in each coordinate: swap them, or widen the box.")
-    inside = -jnp.sum(jnp.log(high - low))
-
-    def log_prob(position):
-        x = ravel_pytree(position)[0]
-        return jnp.where(jnp.all((x >= low) & (x <= high)), inside, -jnp.inf)
-
-    def sample(rng_key):
-        return unravel(low + (high - low) * jax.random.uniform(rng_key, vector.shape, vector.dtype))
-
-    return Tilt(log_prob, sample)
-
-
-def tilted(flow: Flow, params) -> Tilt:
+def tilted(flow: Flow, params) -> Density:
     """A flow with parameters that stay fixed as rho (NT-EBM, Nijkamp et al., arXiv 2006.06897)."""
-    return Tilt(lambda position: flow.log_prob(params, position), lambda key: flow.sample_and_log_prob(key, params)[0])
+    return Density(
+        lambda position: flow.log_prob(params, position), lambda key: flow.sample_and_log_prob(key, params)[0]
+    )

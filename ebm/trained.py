@@ -19,6 +19,7 @@ from ebm.fit import Fit
 from ebm.model import Model
 from flowmcmc import Flow, SampleResult, Tuning, freeze, gaussian_mixture, run, sample, to_datatree
 from flowmcmc.evidence import LogZ, log_z_bridge
+from flowmcmc.run import as_key
 
 __all__ = ["EBM", "finish", "load"]
 
@@ -143,9 +144,7 @@ def finish(
     if num_chains < 2:
         raise ValueError(f"num_chains must be at least 2, got {num_chains}: half start at data, half at the tilt.")
     model, theta, data = fit.model, fit.theta, fit.state.sampler.data
-    key_rows, key_tilt, key_sample, key_z = jax.random.split(
-        jax.random.key(rng_key) if isinstance(rng_key, int) else rng_key, 4
-    )
+    key_rows, key_tilt, key_sample, key_z = jax.random.split(as_key(rng_key), 4)
     half = num_chains // 2
     rows = jax.random.randint(key_rows, (num_chains - half,), 0, jax.tree.leaves(data)[0].shape[0])
     broad = jax.vmap(model.tilt.sample)(jax.random.split(key_tilt, half))

@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from blackjax.smc.resampling import systematic
 
 from ebm.method import MethodInfo, NegativeSampler
-from ebm.model import Tilt
 from ebm.negatives import advance, check, without_weightless
-from flowmcmc import Flow
+from flowmcmc import Density, Flow
 
 __all__ = ["JarzynskiState", "importance_sampling", "jarzynski"]
 
@@ -58,7 +57,7 @@ def importance_sampling(flow: Flow, params, *, num_draws: int = 1024) -> Negativ
 
 
 def jarzynski(
-    make_sampler: Callable, tilt: Tilt, *, num_walkers: int = 1024, num_rounds: int = 1, resample_below: float = 0.5
+    make_sampler: Callable, tilt: Density, *, num_walkers: int = 1024, num_rounds: int = 1, resample_below: float = 0.5
 ) -> NegativeSampler:
     """Walkers drawn from the tilt, whose weights make up for every change of theta exactly.
 

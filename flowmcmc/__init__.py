@@ -8,7 +8,9 @@ from flowmcmc import losses
 from flowmcmc.adaptive import adaptive
 from flowmcmc.base import Bijection, Flow
 from flowmcmc.compose import cycle, vmap_chains
+from flowmcmc.constraints import constrained
 from flowmcmc.datatree import to_datatree
+from flowmcmc.density import Density, normal, uniform
 from flowmcmc.diagnostics import importance, mode_weights, nested_rhat, rejections
 from flowmcmc.fit import fit_flow
 from flowmcmc.flows import gaussian_mixture, real_nvp, spline_flow
@@ -19,14 +21,18 @@ from flowmcmc.rounds import Tuning, freeze
 from flowmcmc.run import run
 from flowmcmc.sample import SampleResult, sample
 from flowmcmc.summary import Summary, summary
+from flowmcmc.tempering import Particles, tempered_smc
 
 __all__ = [
     "Bijection",
+    "Density",
     "Flow",
+    "Particles",
     "SampleResult",
     "Summary",
     "Tuning",
     "adaptive",
+    "constrained",
     "cycle",
     "fit_flow",
     "freeze",
@@ -38,12 +44,15 @@ __all__ = [
     "mode_weights",
     "nested_rhat",
     "neutra",
+    "normal",
     "real_nvp",
     "rejections",
     "run",
     "sample",
     "spline_flow",
     "summary",
+    "tempered_smc",
     "to_datatree",
+    "uniform",
     "vmap_chains",
 ]

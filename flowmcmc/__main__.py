@@ -9,7 +9,9 @@ from pathlib import Path
 
 import blackjax
 import jax
+import jax.numpy as jnp
 
+from flowmcmc.density import normal
 from flowmcmc.diagnostics import coordinate_names
 from flowmcmc.sample import SampleResult, sample
 from flowmcmc.summary import summary
@@ -36,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
     own.add_argument("density", help="module:function, the log density of one position (JAX)")
     start = own.add_mutually_exclusive_group(required=True)
     start.add_argument("--starts", help="module:function (rng_key, num_chains) -> starting positions, chain axis first")
-    start.add_argument("--dim", type=int, help="start from independent normals of this dimension")
-    own.add_argument("--spread", type=float, default=3.0, help="their standard deviation (default %(default)s)")
+    start.add_argument("--dim", type=int, help="look for the modes from a broad normal of this dimension")
+    own.add_argument("--spread", type=float, default=10.0, help="its standard deviation (default %(default)s)")
     for command, run in ((top, run_demo), (demo, run_demo), (own, run_own)):
         command.set_defaults(run=run)
         command.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
@@ -84,7 +86,7 @@ def run_own(arguments) -> None:
     if arguments.starts:
         starts = load(arguments.starts)(key_start, arguments.num_chains)
     else:
-        starts = arguments.spread * jax.random.normal(key_start, (arguments.num_chains, arguments.dim))
+        starts = normal(jnp.zeros(arguments.dim), scale=arguments.spread)
     result = run_sample(key_run, density, starts, arguments)
     found = summary(result)
     print(found)
@@ -101,6 +103,7 @@ def run_sample(rng_key, logdensity_fn, starts, arguments) -> SampleResult:
         starts,
         num_samples=arguments.num_samples,
         num_warmup=arguments.num_warmup,
+        num_chains=arguments.num_chains,
         # on bent ridges chains leave a place that the flow knows badly sooner than with MALA
         local=partial(blackjax.hmc, num_integration_steps=8),
         num_local_steps=2,

@@ -105,16 +105,16 @@ def adaptive(
 
     Returns
     -------
-    ``init(positions, rng_key)`` and ``step(rng_key, state)``; ``state.tuning`` is what `freeze` takes.
+    ``init(positions, rng_key)`` and ``step(rng_key, state)``; ``state.tuning`` is what `freeze` takes. In place of
+    positions `init` also takes the `AdaptiveState` of a sampler with another flow: its chains, what it remembers, and
+    its step size go on.
 
     Raises
     ------
     ValueError
         If an option is out of range.
     """
-    check_steps(num_local_steps, num_flow_steps)
-    if flow is None and num_flow_steps:
-        raise ValueError(f"flow is None, but num_flow_steps is {num_flow_steps}: pass a flow, or num_flow_steps=0.")
+    check_steps(flow, num_local_steps, num_flow_steps)
     flow = flow or Flow(lambda rng_key, position: (), NotImplemented, NotImplemented)
     smallest = {"num_train_steps": 0, "batch_size": 1, "patience": 1, "history_size": 8, "refit_every": 1}
     for name, given in zip(smallest, (num_train_steps, batch_size, patience, history_size, refit_every)):
@@ -133,6 +133,11 @@ def adaptive(
         return jax.tree.map(lambda value: jnp.asarray(value, step_size.dtype), state)
 
     def init(positions, rng_key):
+        if isinstance(earlier := positions, AdaptiveState):
+            fresh = init(earlier.position, rng_key)
+            train_state = fresh.training._replace(seen=earlier.training.seen, heldout=earlier.training.heldout)
+            tuning = earlier.tuning._replace(params=train_state.best)
+            return fresh._replace(tuning=tuning, dual_averaging=restart(tuning.step_size), training=train_state)
         dtype = jax.tree.leaves(positions)[0].dtype
         chains = num_chains(positions)
         train_state = training.start(rng_key, positions, flow, optimizer, history_size or max(8192, 32 * chains))

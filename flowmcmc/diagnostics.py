@@ -6,11 +6,11 @@ All take the DataTree (or the `SampleResult`) of a run; chains are never pooled 
 from collections.abc import Callable
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
-from flowmcmc.base import PyTree
 from flowmcmc.modes import find_modes
+from flowmcmc.run import as_key
+from flowmcmc.weights import effective_fraction, flow_log_weights, tail_shape
 
 __all__ = ["Importance", "ModeWeights", "importance", "mode_weights", "nested_rhat", "rejections"]
 
@@ -146,26 +146,9 @@ def importance(result, *, num_draws: int = 4000, rng_key=0) -> Importance:
     rng_key
         A key or int seed.
     """
-    from arviz_stats.base.array import array_stats
-
-    from flowmcmc.run import as_key
-
-    weigh = jax.jit(jax.vmap(lambda key: flow_log_weight(key, result.flow, result.params, result.logdensity_fn)))
-    log_weights = np.asarray(weigh(jax.random.split(as_key(rng_key), num_draws)), float)
+    log_weights = flow_log_weights(as_key(rng_key), result.logdensity_fn, result.flow, result.params, num_draws)
     log_weights = np.where(np.isfinite(log_weights), log_weights, -np.inf)
-    if not np.isfinite(log_weights).any():
-        return Importance(log_weights, np.inf, 0.0)
-    weights = np.exp(log_weights - log_weights.max())
-    finite = log_weights[np.isfinite(log_weights)]
-    # arviz takes log likelihoods, the negative log weights of leave-one-out
-    pareto_k = float(array_stats.psislw(finite.max() - finite)[1]) if len(np.unique(finite)) > 5 else 0.0
-    return Importance(log_weights, pareto_k, float(weights.sum() ** 2 / (weights**2).sum() / num_draws))
-
-
-def flow_log_weight(rng_key, flow, params: PyTree, logdensity_fn):
-    """log p - log q of one flow draw."""
-    position, log_prob = flow.sample_and_log_prob(rng_key, params)
-    return logdensity_fn(position) - log_prob
+    return Importance(log_weights, tail_shape(log_weights), effective_fraction(log_weights))
 
 
 def nested_rhat(datatree, num_superchains: int = 8):

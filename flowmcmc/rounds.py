@@ -80,9 +80,7 @@ def freeze(
     -------
     ``init(positions, rng_key=None)`` and ``step``, whose info is a `RoundInfo`.
     """
-    check_steps(num_local_steps, num_flow_steps)
-    if flow is None and num_flow_steps:
-        raise ValueError(f"flow is None, but num_flow_steps is {num_flow_steps}: pass a flow, or num_flow_steps=0.")
+    check_steps(flow, num_local_steps, num_flow_steps)
 
     def init(positions, rng_key=None):
         return FrozenState(positions, tuning)
@@ -148,10 +146,12 @@ def take_round(
     return state.position, round_info, proposals
 
 
-def check_steps(num_local_steps: int, num_flow_steps: int) -> None:
-    """Raise unless a round does something."""
+def check_steps(flow: Flow | None, num_local_steps: int, num_flow_steps: int) -> None:
+    """Raise unless a round does something, with a flow if flow steps are asked for."""
     for name, value in {"num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}.items():
         if value < 0:
             raise ValueError(f"{name} must not be negative, got {value}.")
     if num_local_steps + num_flow_steps == 0:
         raise ValueError("num_local_steps and num_flow_steps are both 0: a round would do nothing.")
+    if flow is None and num_flow_steps:
+        raise ValueError(f"flow is None, but num_flow_steps is {num_flow_steps}: pass a flow, or num_flow_steps=0.")

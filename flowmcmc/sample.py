@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import blackjax
 import jax
@@ -11,14 +11,16 @@ import numpy as np
 import optax
 
 from flowmcmc.adaptive import adaptive
-from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm, num_chains
+from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.checks import check_density, check_flow, check_positions
 from flowmcmc.datatree import to_datatree
-from flowmcmc.flows import real_nvp
+from flowmcmc.flows import gaussian_mixture, real_nvp, trimmed
 from flowmcmc.imh import imh
 from flowmcmc.losses import Loss, forward_kl
 from flowmcmc.rounds import Tuning, freeze
 from flowmcmc.run import RunState, Trace, as_key, keep_all, keep_info, run
+from flowmcmc.tempering import Particles, is_density, tempered_smc
+from flowmcmc.warmup import warm_up
 
 __all__ = ["SampleResult", "sample"]
 
@@ -95,6 +97,8 @@ def sample(
     num_warmup: int = 400,
     local: LocalKernel = blackjax.mala,
     flow: Flow | None = None,
+    num_chains: int = 100,
+    num_particles: int = 2000,
     flow_kernel: Callable = imh,
     loss: Loss = forward_kl,
     optimizer: optax.GradientTransformation | None = None,
@@ -117,15 +121,21 @@ def sample(
     logdensity_fn
         Log density of ONE position, up to a constant, in ``jax.numpy``; returns a scalar. NaN counts as zero density.
     positions
-        Starting positions, chain axis first; any pytree of floating arrays. Start chains wherever you know or suspect a
-        mode: a flow learns the modes that some chain has seen. Some 100 chains are a good number.
+        Where to start. Either a broad density that covers the target, ``flowmcmc.normal(position, scale=10.0)`` or a
+        NumPyro distribution: `tempered_smc` finds the modes from there. Or starting positions, chain axis first, any
+        pytree of floating arrays: start chains wherever you know or suspect a mode, since a flow learns the modes that
+        some chain has seen; some 100 chains are a good number.
     num_samples
         Draws for each chain, one a round.
     num_warmup
-        Rounds of adaptation before.
-    local, flow, flow_kernel, loss, optimizer, num_local_steps, num_flow_steps, num_train_steps, batch_size, \
-history_size, target_acceptance_rate, patience
-        As in `adaptive`; `flow` defaults to ``real_nvp(position)``.
+        Rounds of adaptation before; with the default flow about a third of them if the mixture is good enough.
+    flow
+        Proposal density. None: a Gaussian mixture, or coupling layers on one where that is not accepted often enough.
+    num_chains, num_particles
+        Chains, and particles of `tempered_smc`, where `positions` is a density.
+    local, flow_kernel, loss, optimizer, num_local_steps, num_flow_steps, num_train_steps, batch_size, history_size, \
+target_acceptance_rate, patience
+        As in `adaptive`.
     keep_warmup
         Also keep the positions of warm-up.
     progress_bar
@@ -147,20 +157,27 @@ history_size, target_acceptance_rate, patience
     >>> result.datatree.posterior
     """
     rng_key = as_key(rng_key)
-    positions = check_positions(positions)
-    for name, value in {"num_samples": num_samples, "num_warmup": num_warmup}.items():
+    numbers = {"num_samples": num_samples, "num_warmup": num_warmup, "num_chains": num_chains}
+    for name, value in numbers.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
+    began = time.perf_counter()
+    key_warmup, key_draw, key_start = (jax.random.fold_in(rng_key, index) for index in range(3))
+    particles = None
+    if is_density(positions):
+        particles = search(key_start, logdensity_fn, positions, num_chains, num_particles, local, progress_bar)
+        positions = jax.tree.map(lambda leaf: leaf[:num_chains], particles.positions)
+    positions = check_positions(positions)
     check_density(logdensity_fn, positions)
     position = jax.tree.map(lambda leaf: leaf[0], positions)
     if flow is not None:
         check_flow(flow, position)
-    flow = flow or real_nvp(position)
-    warming = adaptive(
+    flows = {"given": flow} if flow else {"mixture": gaussian_mixture(position), "layers": real_nvp(position)}
+    make_sampler = partial(
+        adaptive,
         logdensity_fn,
         local,
-        flow,
-        optimizer,
+        optimizer=optimizer,
         num_local_steps=num_local_steps,
         num_flow_steps=num_flow_steps,
         num_train_steps=num_train_steps,
@@ -171,38 +188,53 @@ history_size, target_acceptance_rate, patience
         target_acceptance_rate=target_acceptance_rate,
         patience=patience,
     )
-    began = time.perf_counter()
-    key_warmup, key_draw = jax.random.fold_in(rng_key, 0), jax.random.fold_in(rng_key, 1)
-    state, warmup = run(
+    warm, chosen, warmup, is_partial = warm_up(
         key_warmup,
-        warming,
+        make_sampler,
+        list(flows.values())[: None if num_flow_steps else 1],
         positions,
+        particles,
         num_warmup,
         keep=keep_all if keep_warmup else keep_info,
-        progress_bar=progress_bar and "warm-up",
+        progress_bar=progress_bar,
     )
+    flow = list(flows.values())[chosen]
     warmup_seconds = time.perf_counter() - began
-    tuning = state.sampler.tuning
+    tuning = warm.tuning
     frozen = freeze(
         logdensity_fn,
         local,
         flow,
-        tuning,
+        tuning._replace(params=trimmed(tuning.params)),
         num_local_steps=num_local_steps,
         num_flow_steps=num_flow_steps,
         flow_kernel=flow_kernel,
     )
-    trace = None
-    if state.round == num_warmup:
-        state, trace = run(key_draw, frozen, state.position, num_samples, progress_bar=progress_bar and "drawing")
+    state, trace = RunState(0, warm), None
+    if not is_partial:
+        state, trace = run(key_draw, frozen, warm.position, num_samples, progress_bar=progress_bar and "drawing")
     settings = {
-        "num_chains": num_chains(positions),
-        "num_warmup": num_warmup,
+        "num_chains": jax.tree.leaves(positions)[0].shape[0],
+        "num_warmup": len(warmup.info.step_size),
         "num_samples": num_samples,
         "num_local_steps": num_local_steps,
         "num_flow_steps": num_flow_steps,
+        "flow": list(flows)[chosen],
         "partial": int(trace is None or state.round < num_samples),
         "warmup_seconds": warmup_seconds,
         "sampling_seconds": time.perf_counter() - began - warmup_seconds,
     }
     return SampleResult(trace, warmup, flow, state, frozen, key_draw, tuning, logdensity_fn, settings)
+
+
+def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, progress_bar) -> Particles:
+    """Particles from a broad density, in random order, after a look at the density where it starts."""
+    if num_chains > num_particles:
+        raise ValueError(f"num_chains = {num_chains} must not exceed num_particles = {num_particles}.")
+    key_look, key_smc, key_order = jax.random.split(rng_key, 3)
+    check_density(logdensity_fn, check_positions(jax.vmap(start.sample)(jax.random.split(key_look, 256))))
+    found = tempered_smc(
+        key_smc, logdensity_fn, start, num_particles=num_particles, local=local, progress_bar=progress_bar
+    )
+    order = jax.random.permutation(key_order, num_particles)
+    return found._replace(positions=jax.tree.map(lambda leaf: leaf[order], found.positions))

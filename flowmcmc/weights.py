@@ -16,7 +16,6 @@ from scipy.optimize import root_scalar
 from scipy.special import expit
 
 from flowmcmc.base import Array, Flow
-from flowmcmc.diagnostics import flow_log_weight
 
 __all__ = ["bridge", "effective_fraction", "flow_log_weights", "forward", "reverse", "tail_shape", "target_log_weights"]
 
@@ -31,7 +30,12 @@ def flow_log_weights(rng_key: Array, logdensity_fn, flow: Flow, params, num_draw
 @partial(jax.jit, static_argnums=(1, 2, 4))
 def flow_log_weights_jax(rng_key, logdensity_fn, flow, params, num_draws):
     keys = jax.random.split(rng_key, num_draws)
-    return jax.lax.map(lambda key: flow_log_weight(key, flow, params, logdensity_fn), keys, batch_size=BATCH)
+
+    def weigh(key):
+        position, log_prob = flow.sample_and_log_prob(key, params)
+        return logdensity_fn(position) - log_prob
+
+    return jax.lax.map(weigh, keys, batch_size=BATCH)
 
 
 @partial(jax.jit, static_argnums=(1, 2))

@@ -1,11 +1,37 @@
-"""Settings under which every test runs: double precision, compiled programs kept on disk."""
+"""Settings under which every test runs (double precision, compiled programs kept on disk), and Ctrl-C on demand."""
 
 import os
+import sys
 
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
 if directory := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", directory)
     seconds = float(os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+
+
+@pytest.fixture
+def interrupt(monkeypatch):
+    """``interrupt(nth)`` presses Ctrl-C in the nth compiled chunk from then on, until ``monkeypatch.undo()``."""
+
+    def press(nth: int) -> None:
+        module = sys.modules["flowmcmc.run"]
+        compiled, calls = module.compile_chunk, []
+
+        def compile_chunk(*arguments):
+            advance = compiled(*arguments)
+
+            def call(*inputs):
+                calls.append(None)
+                if len(calls) == nth:
+                    raise KeyboardInterrupt
+                return advance(*inputs)
+
+            return call
+
+        monkeypatch.setattr(module, "compile_chunk", compile_chunk)
+
+    return press

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ebm.model import Model, normal
+from ebm.model import Model
+from flowmcmc import normal
 
 TILT_SCALE = 2.0
 DIM = 2

@@ -1,6 +1,5 @@
 """Training: in pieces it is unbroken, every epoch sees all data, bad updates are skipped, and it ends at the truth."""
 
-import sys
 from functools import partial
 
 import blackjax
@@ -15,13 +14,13 @@ from jax.scipy.stats import norm
 
 from ebm.coop import coop_flow
 from ebm.energy import conv, mlp
-from ebm.fit import fit, keep_training
+from ebm.fit import fit
 from ebm.method import Method, maximum_likelihood, no_info
-from ebm.model import Model, normal, tilted, uniform
+from ebm.model import Model, tilted
 from ebm.negatives import contrastive_divergence, local_tuning, persistent
 from ebm.train import trainer
-from flowmcmc import Flow, adaptive, freeze, gaussian_mixture, run
-from flowmcmc.run import Trace
+from flowmcmc import Flow, adaptive, freeze, gaussian_mixture, normal, run, uniform
+from flowmcmc.run import Trace, keep_info
 
 MODEL = gaussian.make()
 MEAN, VARIANCE = jnp.array([0.7, -0.4]), 0.6
@@ -67,28 +66,13 @@ def test_training_in_pieces_is_unbroken_bit_for_bit(unbroken):
 
 
 def test_the_driver_of_samplers_gives_the_same(unbroken):
-    state, trace = run(3, unbroken.algorithm, DATA, 40, keep=keep_training, chunk_size=8, **QUIET)
+    state, trace = run(3, unbroken.algorithm, DATA, 40, keep=keep_info, chunk_size=8, **QUIET)
     assert_equal(state, unbroken.state)
     assert_equal(trace.info, unbroken.info)
 
 
-def test_interruption_returns_what_there_is(monkeypatch, unbroken):
-    module = sys.modules["flowmcmc.run"]
-    compiled, calls = module.compile_chunk, 0
-
-    def interrupted(*arguments):
-        advance = compiled(*arguments)
-
-        def call(*inputs):
-            nonlocal calls
-            calls += 1
-            if calls == 3:
-                raise KeyboardInterrupt
-            return advance(*inputs)
-
-        return call
-
-    monkeypatch.setattr(module, "compile_chunk", interrupted)
+def test_interruption_returns_what_there_is(interrupt, monkeypatch, unbroken):
+    interrupt(3)
     with pytest.warns(UserWarning, match="interrupted after"):
         part = fit(3, MODEL, DATA, METHOD, num_steps=40, monitor=lambda state: {"seen": state.step}, **OPTIONS, **QUIET)
     monkeypatch.undo()

@@ -1,7 +1,5 @@
 """The driver: resumed is unbroken, same seed same draws, one compilation, interruption keeps what there is."""
 
-import sys
-
 import blackjax
 import jax
 import jax.numpy as jnp
@@ -84,23 +82,8 @@ def test_production_never_adapts():
     assert_equal(state.sampler.tuning, tuning)
 
 
-def test_interruption_returns_the_rounds_done(monkeypatch, unbroken):
-    module = sys.modules["flowmcmc.run"]
-    compiled, calls = module.compile_chunk, 0
-
-    def interrupted(*arguments):
-        advance = compiled(*arguments)
-
-        def call(*inputs):
-            nonlocal calls
-            calls += 1
-            if calls == 3:
-                raise KeyboardInterrupt
-            return advance(*inputs)
-
-        return call
-
-    monkeypatch.setattr(module, "compile_chunk", interrupted)
+def test_interruption_returns_the_rounds_done(interrupt, monkeypatch, unbroken):
+    interrupt(3)
     with pytest.warns(UserWarning, match="interrupted after 3 of 12 rounds"):
         state, trace = flowmcmc.run(7, ADAPTIVE, STARTS, 12, **QUIET)
     monkeypatch.undo()

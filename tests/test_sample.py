@@ -1,6 +1,5 @@
 """The one call, end to end: modes weighed right, results in a DataTree, bad luck survived."""
 
-import sys
 from functools import partial
 
 import blackjax
@@ -133,23 +132,8 @@ def test_walls_and_nan_regions_are_survived_counted_and_exact():
     assert abs(error.mean()) < 4 * error.std() / np.sqrt(len(error))
 
 
-def test_interrupted_warm_up_returns_its_history(monkeypatch):
-
-    module = sys.modules["flowmcmc.run"]
-    compiled = module.compile_chunk
-
-    def interrupted(*arguments):
-        advance, calls = compiled(*arguments), []
-
-        def call(*inputs):
-            calls.append(None)
-            if len(calls) == 2:
-                raise KeyboardInterrupt
-            return advance(*inputs)
-
-        return call
-
-    monkeypatch.setattr(module, "compile_chunk", interrupted)
+def test_interrupted_warm_up_returns_its_history(interrupt):
+    interrupt(2)
     with pytest.warns(UserWarning, match="interrupted after 1 of 60"):
         result = flowmcmc.sample(0, two_modes, starts(), flow=small_flow(jnp.zeros(2)), **SMALL)
     assert result.trace is None and result.datatree.attrs["partial"] == 1

@@ -17,10 +17,10 @@ from ebm.energy import mlp
 from ebm.experiments.settings import Experiment
 from ebm.langevin import ula
 from ebm.method import Method, maximum_likelihood
-from ebm.model import Model, Tilt, normal, tilted
+from ebm.model import Model, tilted
 from ebm.negatives import contrastive_divergence, local_tuning, persistent
 from ebm.weighted import importance_sampling, jarzynski
-from flowmcmc import Flow, adaptive, fit_flow, freeze, gaussian_mixture, neutra, real_nvp
+from flowmcmc import Density, Flow, adaptive, fit_flow, freeze, gaussian_mixture, neutra, normal, real_nvp
 
 __all__ = ["METHODS", "Setting"]
 
@@ -40,7 +40,7 @@ def untilted(experiment: Experiment, data) -> Model:
     return with_tilt(experiment, normal(data[0], scale=experiment.scale))
 
 
-def with_tilt(experiment: Experiment, tilt: Tilt) -> Model:
+def with_tilt(experiment: Experiment, tilt: Density) -> Model:
     position = jnp.zeros(experiment.target.dim)
     energy = mlp(position, hidden=experiment.hidden, activation=experiment.activation, scale=experiment.scale)
     return Model(*energy, tilt)
@@ -151,7 +151,7 @@ def denoising(rng_key, experiment: Experiment, data) -> Setting:
     return Setting(model, objectives.denoising_score_matching(model, noise_scale=0.1), blackjax.mala, None, 0)
 
 
-def contrasting(experiment: Experiment, data, noise: Tilt) -> Setting:
+def contrasting(experiment: Experiment, data, noise: Density) -> Setting:
     model = untilted(experiment, data)
     return Setting(model, objectives.nce(model, noise), blackjax.mala, None, 0)
 
@@ -160,7 +160,7 @@ def mixture_flow(experiment: Experiment, data) -> Flow:
     return gaussian_mixture(data[0], num_components=experiment.num_components, defensive=0.0)
 
 
-def fitted(rng_key, flow: Flow, data) -> Tilt:
+def fitted(rng_key, flow: Flow, data) -> Density:
     """A flow fitted to data as noise."""
     return tilted(flow, fit_flow(rng_key, flow, data[:10_000]))
 

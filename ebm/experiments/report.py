@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ebm.experiments.figures import figures
+from ebm.experiments.figures import DIMENSIONS, PAPER_RHAT, figures
 
 __all__ = ["figures", "outcome", "plan", "read", "table"]
 
@@ -28,11 +28,8 @@ PAPER = {
     ("B", "flow", "negatives vs E"): 3.12e-5,
     ("B", "ula", "negatives vs E"): 1.79e-3,
     ("B", "nt", "negatives vs E"): 3.85e-4,
-    **{(f"D{d}", "flow", "r-hat"): v for d, v in ((16, 1.01), (32, 1.01), (64, 1.05))},
-    **{(f"D{d}", "ula", "r-hat"): v for d, v in ((16, 7.30), (32, 9.29), (64, 90.90))},
-    **{(f"D{d}", "nt", "r-hat"): v for d, v in ((16, 2.02), (32, 2.50), (64, 3.10))},
+    **{(f"D{d}", m, "r-hat"): v for m, values in PAPER_RHAT.items() for d, v in zip(DIMENSIONS, values)},
 }
-DIMENSIONS = (16, 32, 64)
 
 
 def plan(num_seeds: int) -> list[tuple[str, str, int]]:

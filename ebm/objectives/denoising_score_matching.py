@@ -9,7 +9,7 @@ Its minimum is the density of the data convolved with N(0, sigma^2 I), NOT that 
 import jax
 import jax.numpy as jnp
 
-from ebm.method import Method, no_info
+from ebm.method import Method, from_point_loss
 from ebm.model import Model
 from ebm.objectives.score_matching import score_at
 
@@ -47,11 +47,4 @@ def denoising_score_matching(model: Model, *, noise_scale: float) -> Method:
         z = jax.random.normal(rng_key, vector.shape, vector.dtype)
         return 0.5 * jnp.sum((noise_scale * score(vector + noise_scale * z) + z) ** 2)
 
-    def init(rng_key, theta, data):
-        return (), ()
-
-    def loss(rng_key, theta, extra, state, batch):
-        keys = jax.random.split(rng_key, jax.tree.leaves(batch)[0].shape[0])
-        return jnp.mean(jax.vmap(point_loss, (0, None, 0))(keys, theta, batch)), (state, no_info())
-
-    return Method(init, loss)
+    return from_point_loss(point_loss)

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ebm.method import Method, no_info
+from ebm.method import Method, from_point_loss
 from ebm.model import Model
 
 __all__ = ["energy_discrepancy"]
@@ -62,11 +62,4 @@ def energy_discrepancy(
         floor = jnp.log(jnp.full((1,), stabilisation, log_p.dtype))
         return jax.nn.logsumexp(jnp.concatenate([floor, differences])) - jnp.log(num_negatives)
 
-    def init(rng_key, theta, data):
-        return (), ()
-
-    def loss(rng_key, theta, extra, state, batch):
-        keys = jax.random.split(rng_key, jax.tree.leaves(batch)[0].shape[0])
-        return jnp.mean(jax.vmap(point_loss, (0, None, 0))(keys, theta, batch)), (state, no_info())
-
-    return Method(init, loss)
+    return from_point_loss(point_loss)

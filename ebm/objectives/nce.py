@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from ebm.method import Method, no_info
-from ebm.model import Model, Tilt
+from ebm.model import Model
+from flowmcmc import Density
 
 __all__ = ["mixed", "nce", "zero_log_z"]
 
 Array = jax.Array
 
 
-def nce(model: Model, noise: Tilt, *, noise_ratio: int = 1) -> Method:
+def nce(model: Model, noise: Density, *, noise_ratio: int = 1) -> Method:
     """Noise-contrastive estimation; `extra` is log Z, a scalar that starts at 0, the truth where the energy is zero.
 
     Parameters
@@ -66,7 +67,7 @@ def nce(model: Model, noise: Tilt, *, noise_ratio: int = 1) -> Method:
     return Method(init, loss)
 
 
-def mixed(noise_a: Tilt, noise_b: Tilt, *, share: float = 0.5) -> Tilt:
+def mixed(noise_a: Density, noise_b: Density, *, share: float = 0.5) -> Density:
     """The mixture share * a + (1 - share) * b, say of a flow near the data and of a broad normal that covers the rest.
 
     Raises
@@ -92,7 +93,7 @@ def mixed(noise_a: Tilt, noise_b: Tilt, *, share: float = 0.5) -> Tilt:
         draws = noise_a.sample(key_draw), noise_b.sample(key_draw)  # one of them is used: they may share a key
         return jax.tree.map(lambda a, b: jnp.where(is_a, a, b), *draws)
 
-    return Tilt(log_prob, sample)
+    return Density(log_prob, sample)
 
 
 def zero_log_z(model: Model, theta, data) -> Array:

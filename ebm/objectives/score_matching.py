@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from ebm.method import Method, no_info
+from ebm.method import Method, from_point_loss
 from ebm.model import Model
 
 __all__ = ["score_at", "score_matching"]
@@ -38,7 +38,7 @@ def score_matching(model: Model) -> Method:
     >>> method = score_matching(Model(*mlp(x, activation=jax.nn.silu), normal(x, scale=3.0)))
     """
 
-    def point_loss(theta, position):
+    def point_loss(rng_key, theta, position):
         vector, score = score_at(model, theta, position)
 
         def curvature(direction):
@@ -47,13 +47,7 @@ def score_matching(model: Model) -> Method:
         trace = jnp.sum(jax.vmap(curvature)(jnp.eye(vector.size, dtype=vector.dtype)))
         return trace + 0.5 * jnp.sum(score(vector) ** 2)
 
-    def init(rng_key, theta, data):
-        return (), ()
-
-    def loss(rng_key, theta, extra, state, batch):
-        return jnp.mean(jax.vmap(point_loss, (None, 0))(theta, batch)), (state, no_info())
-
-    return Method(init, loss)
+    return from_point_loss(point_loss)
 
 
 def score_at(model: Model, theta: Any, position: Any) -> tuple[Array, Callable[[Array], Array]]:

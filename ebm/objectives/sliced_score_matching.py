@@ -9,7 +9,7 @@ projection, and the expectation is the loss of `score_matching` (Hutchinson's tr
 import jax
 import jax.numpy as jnp
 
-from ebm.method import Method, no_info
+from ebm.method import Method, from_point_loss
 from ebm.model import Model
 from ebm.objectives.score_matching import score_at
 
@@ -48,11 +48,4 @@ def sliced_score_matching(model: Model, *, num_projections: int = 1) -> Method:
         directions = jax.random.rademacher(rng_key, (num_projections, vector.size), vector.dtype)
         return jnp.mean(jax.vmap(curvature)(directions)) + 0.5 * jnp.sum(score(vector) ** 2)
 
-    def init(rng_key, theta, data):
-        return (), ()
-
-    def loss(rng_key, theta, extra, state, batch):
-        keys = jax.random.split(rng_key, jax.tree.leaves(batch)[0].shape[0])
-        return jnp.mean(jax.vmap(point_loss, (0, None, 0))(keys, theta, batch)), (state, no_info())
-
-    return Method(init, loss)
+    return from_point_loss(point_loss)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
@@ -22,7 +23,7 @@ from flowmcmc.flows.mixture import Mixture, from_cholesky
 from flowmcmc.flows.spline import rational_quadratic
 from flowmcmc.local import varies
 
-__all__ = ["Affine", "FlowParams", "gaussian_mixture", "real_nvp", "spline_flow"]
+__all__ = ["Affine", "FlowParams", "gaussian_mixture", "real_nvp", "spline_flow", "trimmed"]
 
 
 class Affine(NamedTuple):
@@ -177,6 +178,14 @@ def build(
         return FlowParams(affine_map, mixture, fresh.layers)
 
     return Flow(init, sample_and_log_prob, log_prob, fit, Bijection(forward, inverse))
+
+
+def trimmed(params: PyTree) -> PyTree:
+    """The same density without the mixture components of weight zero, which cost time; other flows' as they are."""
+    if not isinstance(params, FlowParams):
+        return params
+    in_use = np.isfinite(np.asarray(params.mixture.log_weights))
+    return params._replace(mixture=jax.tree.map(lambda leaf: leaf[in_use], params.mixture))
 
 
 def flatten(positions: PyTree) -> Array:

@@ -1,0 +1,119 @@
+"""One function for each sampler: blocks of draws (chains, draws, dim), as long as they are asked for.
+
+Each is ``(target, seed, seconds) -> iterator``; `seconds` is the CPU budget of the whole process, for samplers that
+must choose a size beforehand. All start from ``target.start``, one wide normal that knows no mode. Settings are the
+sampler's defaults or those of its documentation; where there is none to go by, the comment says what was chosen.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def flowmcmc(target, seed: int, seconds: float):
+    """Defaults; drawn on in blocks of 1000."""
+    import flowmcmc
+    from flowmcmc.run import keep_all
+
+    result = flowmcmc.sample(seed, target.logdensity_fn, target.start, progress_bar=False)
+    yield np.swapaxes(result.trace.position, 0, 1)
+    state = result.state
+    while True:
+        state, trace = flowmcmc.run(result.rng_key, result.algorithm, state, 1000, keep=keep_all, progress_bar=False)
+        yield np.swapaxes(trace.position, 0, 1)
+
+
+def blackjax_smc(target, seed: int, seconds: float, num_particles: int = 2000):
+    """Adaptive tempered SMC with HMC moves as in BlackJAX's examples (10 leapfrog steps, ESS 0.5, one move a stage, a
+    unit mass); the step size of a stage follows acceptance, which the examples set by hand. Each cloud is one chain."""
+    import blackjax
+    from blackjax.smc import adaptive_tempered, resampling
+
+    def log_ratio(x):
+        return target.logdensity_fn(x) - target.start.log_prob(x)
+
+    hmc = blackjax.hmc.build_kernel()
+
+    @jax.jit
+    def stage(key, state, step_size):
+        inverse = jnp.var(state.particles, axis=0)
+        kernel = adaptive_tempered.build_kernel(
+            target.start.log_prob,
+            log_ratio,
+            lambda key, s, f: hmc(key, s, f, step_size, inverse, 10),
+            blackjax.hmc.init,
+            resampling.systematic,
+            0.5,
+        )
+        state, info = kernel(key, state, 2, {})
+        rate = jnp.mean(info.update_info.acceptance_rate)
+        return state, step_size * jnp.exp(2 * (rate - 0.65))
+
+    draw = jax.jit(lambda key: jax.vmap(target.start.sample)(jax.random.split(key, num_particles)))
+    key = jax.random.key(seed)
+    while True:
+        key, key_start = jax.random.split(key)
+        state, step_size = adaptive_tempered.init(draw(key_start)), jnp.asarray(0.2)
+        state = jax.tree.map(jnp.asarray, state)
+        is_last = False
+        for index in range(1000):
+            is_last = bool(state.tempering_param >= 1.0)
+            state, step_size = stage(jax.random.fold_in(key, index), state, step_size)
+            if is_last:
+                break
+        yield np.asarray(state.particles)[None]
+
+
+def numpyro_nuts(target, seed: int, seconds: float):
+    """Four chains, 1000 warm-up steps, drawn on in blocks of 1000."""
+    from numpyro.infer import MCMC, NUTS
+
+    starts = jax.vmap(target.start.sample)(jax.random.split(jax.random.key(seed), 4))
+    kernel = NUTS(potential_fn=lambda x: -target.logdensity_fn(x))
+    sampler = MCMC(
+        kernel, num_warmup=1000, num_samples=1000, num_chains=4, chain_method="vectorized", progress_bar=False
+    )
+    sampler.run(jax.random.key(seed), init_params=starts)
+    while True:
+        yield np.asarray(sampler.get_samples(group_by_chain=True))
+        sampler.post_warmup_state = sampler.last_state
+        sampler.run(sampler.post_warmup_state.rng_key)
+
+
+def flowmc(target, seed: int, seconds: float):
+    """RQSpline_MALA_Bundle with its default flow, 100 chains, 20 training loops of 20 local and 20 flow steps and 10
+    epochs; then production loops, each a run of its own until the budget ends."""
+    from flowMC.resource_strategy_bundle.RQSpline_MALA import RQSpline_MALA_Bundle
+    from flowMC.Sampler import Sampler
+
+    key_bundle, key_start, key_run = jax.random.split(jax.random.key(seed), 3)
+    dim, chains = target.start.sample(key_start).shape[0], 100
+    # what one production loop costs is unknown beforehand; in trials training took most of a short budget
+    loops = max(5, int(seconds))
+    bundle = RQSpline_MALA_Bundle(
+        key_bundle,
+        chains,
+        dim,
+        lambda x, data: target.logdensity_fn(x),
+        n_local_steps=20,
+        n_global_steps=20,
+        n_training_loops=20,
+        n_production_loops=loops,
+        n_epochs=10,
+    )
+    starts = jax.vmap(target.start.sample)(jax.random.split(key_start, chains))
+    sampler = Sampler(
+        n_dim=dim, n_chains=chains, rng_key=key_run, resource_strategy_bundles=bundle, checkpoint_interval=0
+    )
+    sampler.sample(starts, {})
+    yield np.asarray(sampler.resources["positions_production"].data)
+
+
+SAMPLERS: dict[str, Callable] = {
+    "flowmcmc": flowmcmc,
+    "blackjax_smc": blackjax_smc,
+    "numpyro_nuts": numpyro_nuts,
+    "flowmc": flowmc,
+}

@@ -1,0 +1,180 @@
+"""Effective draws per CPU second of the whole process, import and compilation included, beside other samplers.
+
+python benchmarks/efficiency.py                                  the table of the README, stored in results/efficiency
+python benchmarks/efficiency.py --target rings --sampler flowmcmc --seconds 20 --seeds 1
+python benchmarks/efficiency.py --show                           print the stored table
+
+ESS against the truth, not against the chain itself: chains / mean over chains of z^2, z the error of a chain's mean in
+standard deviations of the target, worst coordinate; and 1 / mean over seeds of z^2 of the overall mean.
+"""
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+RESULTS = Path(__file__).parent / "results" / "efficiency"
+PACKAGES = ("flowmcmc", "jax", "blackjax", "numpyro", "flowMC")
+
+
+def measure(name: str, sampler: str, seed: int, seconds: float) -> dict:
+    """One run in this process, until its CPU seconds are spent."""
+    began = time.perf_counter()
+    import jax
+    import numpy as np
+    from _samplers import SAMPLERS
+    from _targets import TARGETS
+
+    compiling = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, duration, **_: compiling.append(duration) if event.startswith("/jax/core/compile") else None
+    )
+    target = TARGETS[name]()
+    sums, squares, modes, counts, blocks = [], [], [], [], []
+    first = None
+    for block in SAMPLERS[sampler](target, seed, seconds):
+        first = first or time.process_time()
+        draws = np.asarray(block, float)
+        sums.append(draws.sum(axis=1))
+        squares.append((draws**2).sum(axis=1))
+        counts.append(draws.shape[1])
+        if target.modes is not None:
+            labels = np.asarray(target.modes(draws.reshape(-1, draws.shape[2])))
+            modes.append(np.bincount(labels, minlength=len(target.weights)))
+        blocks.append(draws[:, :: max(1, draws.shape[1] // 200)])
+        if time.process_time() > seconds:
+            break
+    cpu_seconds, wall_seconds = time.process_time(), time.perf_counter() - began
+    return {
+        "target": name,
+        "sampler": sampler,
+        "seed": seed,
+        "budget": seconds,
+        "cpu_seconds": cpu_seconds,
+        "cpu_seconds_to_first_draws": first,
+        "seconds": wall_seconds,
+        "compile_seconds": sum(compiling),
+        **judge(target, sums, squares, counts, modes, blocks, is_cloud=sampler == "blackjax_smc"),
+        "versions": {package: known_version(package) for package in PACKAGES},
+        "machine": {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()},
+    }
+
+
+def judge(target, sums, squares, counts, modes, blocks, *, is_cloud: bool) -> dict:
+    """Errors against the truth, in its standard deviations, from sums over draws."""
+    import numpy as np
+
+    if is_cloud:  # each block is a run of its own
+        total, count = np.concatenate(sums), counts[0]
+        square = np.concatenate(squares)
+    else:
+        total, square, count = np.sum(sums, axis=0), np.sum(squares, axis=0), sum(counts)
+    sd = np.sqrt(target.variance)
+    z = (total / count - target.mean) / sd
+    overall = z.mean(axis=0)
+    mean = total.mean(axis=0) / count
+    variance = square.mean(axis=0) / count - mean**2
+    found = {
+        "num_chains": len(total),
+        "num_draws": int(len(total) * count),
+        "ess": float(np.min(len(z) / np.mean(z**2, axis=0))) if len(z) > 1 else None,
+        "z_overall": overall.tolist(),
+        "mean_error": float(np.abs(overall).max()),
+        "variance_error": float(np.abs(variance / target.variance - 1)[target.judged].max()),
+        "rhat": None,
+    }
+    if modes:
+        weights = np.sum(modes, axis=0) / np.sum(modes)
+        found["weight_error"] = float(np.abs(weights - target.weights).max())
+    if not is_cloud:
+        from arviz_stats.base.array import array_stats
+
+        kept = np.concatenate(blocks, axis=1)
+        found["rhat"] = float(np.max(array_stats.rhat(kept, chain_axis=0, draw_axis=1)))
+    return found
+
+
+def known_version(package: str) -> str | None:
+    """Of an installed package."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def show(rows: list[dict]) -> None:
+    """Medians over seeds, a line for each target, sampler and budget."""
+    import numpy as np
+
+    print(
+        f"{'target':<20}{'sampler':<15}{'budget':>7}{'seeds':>6}{'CPU s':>8}{'first s':>8}{'ESS/CPU s':>11}"
+        f"{'overall':>9}{'weights':>9}{'variance':>9}{'r-hat':>8}"
+    )
+    for key in sorted({(r["target"], r["budget"], r["sampler"]) for r in rows}):
+        mine = [r for r in rows if (r["target"], r["budget"], r["sampler"]) == key]
+
+        def median(field, mine=mine):
+            values = [r[field] for r in mine if r.get(field) is not None]
+            return float(np.median(values)) if values else float("nan")
+
+        rates = [r["ess"] / r["cpu_seconds"] for r in mine if r["ess"]]
+        rate = float(np.median(rates)) if rates else float("nan")
+        z = np.array([r["z_overall"] for r in mine])
+        overall = 1 / np.mean(z**2) / median("cpu_seconds")
+        print(
+            f"{key[0]:<20}{key[2]:<15}{key[1]:>7.0f}{len(mine):>6}{median('cpu_seconds'):>8.1f}"
+            f"{median('cpu_seconds_to_first_draws'):>8.1f}{rate:>11.0f}{overall:>9.0f}{median('weight_error'):>9.4f}"
+            f"{median('variance_error'):>9.3f}{median('rhat'):>8.3f}"
+        )
+
+
+def main() -> None:
+    """Each run in a process of its own, without a compilation cache."""
+    from _samplers import SAMPLERS
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--target", nargs="*", help="names; default all")
+    parser.add_argument("--sampler", nargs="*", help=f"of {', '.join(SAMPLERS)}; default all")
+    parser.add_argument("--seconds", nargs="*", type=float, default=[20.0, 60.0], help="CPU budgets")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--show", action="store_true")
+    parser.add_argument("--one", nargs=4, metavar=("TARGET", "SAMPLER", "SEED", "SECONDS"), help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.one:
+        name, sampler, seed, seconds = arguments.one
+        print(json.dumps(measure(name, sampler, int(seed), float(seconds))))
+        return
+    if arguments.show:
+        show([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))])
+        return
+    from _targets import TARGETS
+
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}
+    for seed in range(arguments.seeds):
+        for name in arguments.target or TARGETS:
+            for sampler in arguments.sampler or SAMPLERS:
+                for seconds in arguments.seconds:
+                    command = ["--one", name, sampler, str(seed), str(seconds)]
+                    out = subprocess.run(
+                        [sys.executable, __file__, *command], capture_output=True, text=True, env=environment
+                    )
+                    if out.returncode:
+                        print(f"{' '.join(command)} failed: {out.stderr.splitlines()[-1]}", file=sys.stderr)
+                        continue
+                    record = json.loads(out.stdout.splitlines()[-1])
+                    record["command"] = (
+                        f"python benchmarks/efficiency.py --target {name} --sampler {sampler} --seconds {seconds:g}"
+                    )
+                    path = RESULTS / f"{name}-{sampler}-{seconds:g}-{seed}.json"
+                    path.write_text(json.dumps(record) + "\n")
+                    show([record])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Constrained parameters: a density on bounds, simplexes... as one on all of R^n, with the Jacobian inside.
+
+    log p_u(u) = log p(x(u)) + log|det dx/du|
+
+The bijections are NumPyro's.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from flowmcmc.base import LogDensity, PyTree
+
+__all__ = ["Constrained", "constrained"]
+
+
+class Constrained(NamedTuple):
+    """`logdensity_fn` of one unconstrained position, and the maps `constrain` and `unconstrain` for ONE position."""
+
+    logdensity_fn: LogDensity
+    constrain: Callable[[PyTree], PyTree]
+    unconstrain: Callable[[PyTree], PyTree]
+
+
+def constrained(logdensity_fn: LogDensity, constraints: Any) -> Constrained:
+    """Move a density with constrained parameters to unconstrained ones.
+
+    Parameters
+    ----------
+    logdensity_fn
+        Unnormalised log density of one constrained position.
+    constraints
+        Pytree like a position, with a constraint of ``numpyro.distributions.constraints`` at each leaf: ``positive``,
+        ``interval(0, 1)``, ``simplex``, ``real`` where there is none.
+
+    Raises
+    ------
+    TypeError
+        If a leaf is not a NumPyro constraint.
+    ValueError
+        If a constraint has no bijection from the real numbers (a discrete one).
+
+    Example
+    -------
+    >>> from numpyro.distributions import constraints
+    >>> problem = constrained(logdensity_fn, {"rate": constraints.positive, "weights": constraints.simplex})
+    >>> starts = jax.vmap(problem.unconstrain)({"rate": jnp.ones(100), "weights": jnp.full((100, 3), 1 / 3)})
+    >>> result = flowmcmc.sample(0, problem.logdensity_fn, starts)
+    >>> draws = jax.vmap(jax.vmap(problem.constrain))(result.trace.position)
+    """
+    from numpyro.distributions.constraints import Constraint
+    from numpyro.distributions.transforms import biject_to
+
+    def bijection(constraint):
+        if not isinstance(constraint, Constraint):
+            raise TypeError(
+                f"constraints must hold numpyro.distributions.constraints, but one leaf is {constraint!r}; write "
+                "constraints.real where there is none."
+            )
+        try:
+            return biject_to(constraint)
+        except NotImplementedError as error:
+            raise ValueError(f"there is no map from the real numbers to {constraint!r}.") from error
+
+    def is_leaf(node):
+        return isinstance(node, Constraint) or node is None
+
+    leaves, treedef = jax.tree.flatten(constraints, is_leaf=is_leaf)
+    bijections = [bijection(leaf) for leaf in leaves]
+
+    def constrain(position):
+        return treedef.unflatten([t(u) for t, u in zip(bijections, treedef.flatten_up_to(position))])
+
+    def unconstrain(position):
+        return treedef.unflatten([t.inv(x) for t, x in zip(bijections, treedef.flatten_up_to(position))])
+
+    def logdensity(position):
+        us = treedef.flatten_up_to(position)
+        xs = [t(u) for t, u in zip(bijections, us)]
+        jacobians = [jnp.sum(t.log_abs_det_jacobian(u, x)) for t, u, x in zip(bijections, us, xs)]
+        return logdensity_fn(treedef.unflatten(xs)) + sum(jacobians)
+
+    return Constrained(logdensity, constrain, unconstrain)

@@ -1,0 +1,156 @@
+r"""From a broad density to the target without knowing its modes: BlackJAX's adaptive tempered SMC.
+
+    pi_t(x) = start(x)^(1 - lambda_t) p(x)^lambda_t,   0 = lambda_0 < ... < lambda_T = 1
+
+Each stage raises lambda as far as the particles' weights allow, resamples, and moves every particle. The scale of the
+moves is that of the particles, and their step size follows their acceptance. Del Moral, Doucet, Jasra, JRSS B 68, 2006.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+from typing import NamedTuple
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.smc import adaptive_tempered, resampling
+from tqdm import tqdm
+
+from flowmcmc import local as local_kernel
+from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree
+from flowmcmc.run import as_key
+
+__all__ = ["Particles", "is_density", "tempered_smc"]
+
+MAX_STAGES = 500
+IMPOSSIBLE = -1e20  # finite, so that zero times it is zero
+
+
+class Particles(NamedTuple):
+    """`positions` with the particle axis first, equally weighted; `log_z`, the estimate of the target's log integral;
+    and for each stage the `tempering` reached and the mean acceptance rate of the moves before it."""
+
+    positions: PyTree
+    log_z: float
+    tempering: np.ndarray
+    acceptance_rate: np.ndarray
+
+
+def is_density(value) -> bool:
+    """Whether `value` can draw and weigh positions, as `flowmcmc.normal` or a NumPyro distribution can."""
+    return callable(getattr(value, "sample", None)) and callable(getattr(value, "log_prob", None))
+
+
+def tempered_smc(
+    rng_key: Array | int,
+    logdensity_fn: LogDensity,
+    start,
+    *,
+    num_particles: int = 2000,
+    local: LocalKernel = blackjax.mala,
+    num_local_steps: int = 10,
+    target_ess: float = 0.6,
+    target_acceptance_rate: float = 0.65,
+    progress_bar: bool = True,
+) -> Particles:
+    """Particles at the target, moved there from `start`.
+
+    They find modes that hold a fair share of the mass wherever `start` reaches; the modes' weights are as good as the
+    number of particles, which is what chains with flow proposals make exact.
+
+    Parameters
+    ----------
+    rng_key
+        A key or an int seed.
+    logdensity_fn
+        Unnormalised log density of one position; NaN counts as zero density.
+    start
+        A normalised density that covers the target, with ``sample(rng_key)`` and ``log_prob(position)``:
+        ``flowmcmc.normal(position, scale=10.0)``, ``flowmcmc.uniform``, or a NumPyro distribution.
+    num_particles
+        How many.
+    local, num_local_steps, target_acceptance_rate
+        The moves of a stage, as in `flowmcmc.adaptive`.
+    target_ess
+        Effective sample size of the weights, as a fraction, down to which each stage may go; more means more stages.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `start` is no density, an option is out of range, or the target is not reached in 500 stages.
+    """
+    if not is_density(start):
+        raise TypeError(
+            f"start must have sample(rng_key) and log_prob(position), as flowmcmc.normal(position, scale=10.0) has; "
+            f"got {type(start).__name__}."
+        )
+    for name, value in {"num_particles": num_particles, "num_local_steps": num_local_steps}.items():
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}.")
+    for name, value in {"target_ess": target_ess, "target_acceptance_rate": target_acceptance_rate}.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
+    key_start, key_run = jax.random.split(as_key(rng_key))
+    options = (num_local_steps, target_ess, target_acceptance_rate)
+    plain = getattr(local, "differentiable", local)  # BlackJAX's top-level names cannot be hashed
+    stage = compile_stage(logdensity_fn, start.log_prob, plain, *options)
+    particles = jax.jit(jax.vmap(start.sample))(jax.random.split(key_start, num_particles))
+    state, step_size, log_z, lambdas, rates = adaptive_tempered.init(particles), jnp.asarray(0.1), 0.0, [0.0], []
+    state = jax.tree.map(jnp.asarray, state)
+    with tqdm(total=1.0, desc="tempering", disable=not progress_bar, leave=False) as bar:
+        while len(lambdas) <= MAX_STAGES:
+            # the stage after lambda = 1 resamples and moves at the target itself
+            is_last = lambdas[-1] > 1 - 1e-6
+            state, step_size, gain, rate = stage(jax.random.fold_in(key_run, len(lambdas)), state, step_size)
+            log_z, rates = log_z + float(gain), [*rates, float(rate)]
+            lambdas.append(float(state.tempering_param))
+            bar.update(round(lambdas[-1] - bar.n, 4))
+            bar.set_postfix(accepted=f"{rates[-1]:.2f}", refresh=False)
+            if is_last:
+                return Particles(state.particles, log_z, np.array(lambdas[1:]), np.array(rates))
+    raise ValueError(
+        f"after {MAX_STAGES} stages the tempering is still at {lambdas[-1]:.3g} of 1: start is too far from the target "
+        "(or much too broad); give one whose scale is nearer."
+    )
+
+
+@lru_cache(maxsize=16)
+def compile_stage(
+    logdensity_fn: LogDensity,
+    start_log_prob: Callable,
+    local: LocalKernel,
+    num_local_steps: int,
+    target_ess: float,
+    target_acceptance_rate: float,
+) -> Callable:
+    """One stage: resample, move at this lambda, raise it and weigh; ``(rng_key, state, step_size)`` to the new state
+    and step size, the gain of log Z, and the acceptance rate."""
+
+    def log_ratio(position):
+        ratio = logdensity_fn(position) - start_log_prob(position)
+        return jnp.where(jnp.isfinite(ratio), ratio, IMPOSSIBLE)
+
+    @jax.jit
+    def stage(rng_key, state, step_size):
+        scale = local_kernel.pooled_scale(state.particles, state.weights)
+
+        def algorithm(tempered: Callable):
+            return local_kernel.build(local, tempered, step_size, scale)
+
+        kernel = adaptive_tempered.build_kernel(
+            start_log_prob,
+            log_ratio,
+            lambda key, inner, tempered: algorithm(tempered).step(key, inner),
+            lambda position, tempered: algorithm(tempered).init(position),
+            resampling.systematic,
+            target_ess,
+        )
+        new, info = kernel(rng_key, state, num_local_steps, {})
+        rates = getattr(info.update_info, "acceptance_rate", jnp.full((), target_acceptance_rate))
+        rate = jnp.mean(jnp.where(jnp.isnan(rates), 0.0, rates))
+        # acceptance falls by some 0.4 for each factor of e, so that this goes most of the way and does not swing
+        new_step_size = step_size * jnp.exp(3 * (rate - target_acceptance_rate))
+        return new, new_step_size.astype(step_size.dtype), info.log_likelihood_increment, rate
+
+    return stage

@@ -1,0 +1,105 @@
+"""Warm-up of `sample`: start from particles if there are any, and take the cheapest flow that is good enough.
+
+A Gaussian mixture costs a small fraction of coupling layers, to compile and to run. So each flow of a list gets its
+rounds in turn, from the cheapest on, with the chains and the memory of the one before; the next is tried only while
+proposals are rejected, and taken only if it gains enough to pay for its cost.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowmcmc import training
+from flowmcmc.adaptive import AdaptiveState
+from flowmcmc.base import Array, Flow, PyTree
+from flowmcmc.diagnostics import longest_run
+from flowmcmc.run import RunState, Trace, run
+from flowmcmc.tempering import Particles
+
+__all__ = ["warm_up"]
+
+ENOUGH = 0.4  # mean acceptance of flow proposals at which no dearer flow is tried
+MAX_WAIT = 15  # rounds in a row without an accepted proposal, for the worst chain
+MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
+FIRST = 0.35  # of all rounds, for each flow but the last
+
+
+def warm_up(
+    rng_key: Array,
+    make_sampler: Callable,
+    flows: Sequence[Flow],
+    positions: PyTree,
+    particles: Particles | None,
+    num_rounds: int,
+    *,
+    keep: Callable,
+    progress_bar: bool,
+) -> tuple[AdaptiveState, int, Trace, bool]:
+    """The state to freeze, the index of its flow, what was kept of each round, and whether it was interrupted.
+
+    Parameters
+    ----------
+    rng_key
+        One key.
+    make_sampler
+        ``flow -> SamplingAlgorithm``, an `adaptive` sampler.
+    flows
+        From the cheapest to the dearest.
+    positions
+        Starting positions, chain axis first.
+    particles
+        More states of the target to remember, or None.
+    num_rounds
+        Rounds in all; fewer are taken if a flow before the last is good enough.
+    keep, progress_bar
+        As in `run`.
+    """
+    tried: list[tuple[float, AdaptiveState]] = []
+    traces, done, is_partial = [], 0, False
+    start: PyTree | RunState | AdaptiveState = positions
+    for index, flow in enumerate(flows):
+        is_last = index == len(flows) - 1
+        size = num_rounds - done if is_last else max(1, int(FIRST * num_rounds))
+        sampler, key = make_sampler(flow), jax.random.fold_in(rng_key, index)
+        if index == 0 and particles is not None:
+            start = RunState(0, jax.jit(partial(knowing, sampler))(key, positions, particles.positions))
+        label = f"warm-up {index + 1}/{len(flows)}" if len(flows) > 1 else "warm-up"
+        state, trace = run(key, sampler, start, size, keep=keep, progress_bar=progress_bar and label)
+        traces.append(trace)
+        done += size
+        rate, wait = acceptance(trace)
+        tried.append((rate / (2 - rate), state.sampler))
+        is_partial = state.round < size
+        if is_partial or (rate >= ENOUGH and wait <= MAX_WAIT):
+            break
+        start = state.sampler
+    best = len(tried) - 1
+    for earlier in reversed(range(len(tried) - 1)):
+        if tried[best][0] < MIN_GAIN * tried[earlier][0]:
+            best = earlier
+    state = tried[best][1]
+    # the chains go on from where they are last, whichever flow they take
+    state = state._replace(position=tried[-1][1].position)
+    return state, best, jax.tree.map(lambda *leaves: np.concatenate(leaves), *traces), is_partial
+
+
+def knowing(sampler, rng_key: Array, positions: PyTree, known: PyTree) -> AdaptiveState:
+    """First state of an `adaptive` sampler that also remembers `known`."""
+    key_init, key_remember = jax.random.split(rng_key)
+    state = sampler.init(positions, key_init)
+    remembered = training.remember(key_remember, state.training, known, jnp.array(0))
+    return state._replace(training=remembered)
+
+
+def acceptance(trace: Trace) -> tuple[float, int]:
+    """Over the second half of the rounds: mean rate of flow proposals, and the longest wait of any chain in rounds."""
+    rounds = trace.info.round
+    half = len(rounds.num_flow_accepted) // 2
+    is_rejected = rounds.num_flow_accepted[half:] == 0
+    if not len(is_rejected):
+        return 0.0, 0
+    longest = max(longest_run(chain) for chain in is_rejected.T)
+    return float(np.nan_to_num(np.mean(rounds.flow_acceptance_rate[half:]))), longest

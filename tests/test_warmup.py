@@ -1,0 +1,73 @@
+"""Which flow `sample` takes when none is given, and what goes from one to the next."""
+
+from types import SimpleNamespace
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from targets import two_modes
+
+import flowmcmc
+from flowmcmc import warmup
+from flowmcmc.run import Trace, keep_info
+from flowmcmc.warmup import acceptance, warm_up
+
+OPTIONS = {"num_warmup": 40, "num_samples": 20, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}
+
+
+def starts(num: int = 20):
+    sign = jnp.where(jnp.arange(num) % 2 == 0, 1.0, -1.0)[:, None]
+    return 3 * sign + jax.random.normal(jax.random.key(5), (num, 2))
+
+
+def test_a_mixture_that_fits_is_enough():
+    result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
+    assert result.settings["flow"] == "mixture"
+    assert result.settings["num_warmup"] == 14 == result.datatree.warmup_history.sizes["round"]
+    assert result.params.layers is None
+
+
+@pytest.mark.parametrize(("min_gain", "taken"), [(0.0, "layers"), (np.inf, "mixture")])
+def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, min_gain, taken):
+    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
+    monkeypatch.setattr(warmup, "MIN_GAIN", min_gain)
+    result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
+    assert result.settings["flow"] == taken
+    assert result.settings["num_warmup"] == 40
+    assert (result.params.layers is None) == (taken == "mixture")
+    assert np.isfinite(result.trace.position).all()
+
+
+def test_chains_memory_and_step_size_go_on(monkeypatch):
+    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
+    monkeypatch.setattr(warmup, "MIN_GAIN", 0.0)
+    flows = [flowmcmc.gaussian_mixture(jnp.zeros(2)), flowmcmc.real_nvp(jnp.zeros(2), num_layers=2, hidden=8)]
+    state, chosen, trace, is_partial = warm_up(
+        jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep_info, progress_bar=False
+    )
+    assert chosen == 1 and not is_partial and len(trace.info.step_size) == 20
+    # the starts and the states of all 20 rounds
+    assert int(state.training.seen.count + state.training.heldout.count) == 20 + 20 * 20
+    first, second = trace.info.step_size[6], trace.info.step_size[7]
+    assert 0.3 < second / first < 3
+
+
+def make_sampler(flow):
+    return flowmcmc.adaptive(two_modes, blackjax.mala, flow, num_train_steps=2)
+
+
+def test_particles_are_remembered():
+    sampler = make_sampler(flowmcmc.gaussian_mixture(jnp.zeros(2)))
+    known = starts(300)
+    first = warmup.knowing(sampler, jax.random.key(0), starts(), known)
+    assert int(first.training.seen.count + first.training.heldout.count) == 320
+
+
+def test_acceptance_reads_the_second_half():
+    accepted = np.array([[0, 0]] * 4 + [[1, 0], [0, 0], [1, 1], [1, 1]])
+    rates = np.array([[0.0, 0.0]] * 4 + [[0.5, 0.7]] * 4)
+    rounds = SimpleNamespace(num_flow_accepted=accepted, flow_acceptance_rate=rates)
+    rate, wait = acceptance(Trace(None, SimpleNamespace(round=rounds)))
+    assert rate == pytest.approx(0.6) and wait == 2
