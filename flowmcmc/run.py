@@ -7,7 +7,7 @@ a dynamic number of rounds is compiled and serves every chunk; chunks grow to ab
 import time
 import warnings
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,8 @@ from flowmcmc.base import Array, PyTree, SamplingAlgorithm
 __all__ = ["RunState", "Trace", "run"]
 
 CHUNK_SECONDS = 0.5
+# LLVM's costlier passes take a fifth of the compile time and gained nothing in running time (benchmarks/compiling.py)
+COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
 class RunState(NamedTuple):
@@ -145,16 +147,26 @@ def begin(rng_key: Array, algorithm: SamplingAlgorithm, positions: PyTree) -> Ru
     """State before the first round, compiled too."""
     positions = jax.tree.map(jnp.asarray, positions)
 
+    def init(positions, rng_key):
+        return strongly_typed(algorithm.init(positions, rng_key))
+
+    # any number apart from the rounds' own
+    return RunState(0, jax.jit(init)(positions, jax.random.fold_in(rng_key, 2**31 - 1)))
+
+
+def strongly_typed(tree: PyTree) -> PyTree:
+    """Arrays without weak types, which the first step would make strong: everything would be compiled twice."""
+
     def strong(leaf):
         leaf = jnp.asarray(leaf)
         return jax.lax.convert_element_type(leaf, leaf.dtype)
 
-    def init(positions, rng_key):
-        # weak types, which the first round would make strong, mean compiling everything twice
-        return jax.tree.map(strong, algorithm.init(positions, rng_key))
+    return jax.tree.map(strong, tree)
 
-    # any number apart from the rounds' own
-    return RunState(0, jax.jit(init)(positions, jax.random.fold_in(rng_key, 2**31 - 1)))
+
+def compiler_options() -> dict | None:
+    """For functions that the user waits for; other backends keep their defaults."""
+    return COMPILER_OPTIONS if jax.default_backend() == "cpu" else None
 
 
 @lru_cache(maxsize=16)
@@ -165,7 +177,7 @@ def compile_chunk(algorithm: SamplingAlgorithm, keep: Callable, chunk_size: int)
         state, info = algorithm.step(jax.random.fold_in(rng_key, round), state)
         return state, keep(state, info)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=compiler_options())
     def advance(rng_key, state, first, num_rounds):
         def body(index, carry):
             state, kept = carry

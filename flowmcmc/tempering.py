@@ -7,7 +7,7 @@ moves is that of the particles, and their step size follows their acceptance. De
 """
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import blackjax
@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from flowmcmc import local as local_kernel
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree
-from flowmcmc.run import as_key
+from flowmcmc.run import as_key, compiler_options, strongly_typed
 
 __all__ = ["Particles", "is_density", "tempered_smc"]
 
@@ -96,8 +96,9 @@ def tempered_smc(
     plain = getattr(local, "differentiable", local)  # BlackJAX's top-level names cannot be hashed
     stage = compile_stage(logdensity_fn, start.log_prob, plain, *options)
     particles = jax.jit(jax.vmap(start.sample))(jax.random.split(key_start, num_particles))
-    state, step_size, log_z, lambdas, rates = adaptive_tempered.init(particles), jnp.asarray(0.1), 0.0, [0.0], []
-    state = jax.tree.map(jnp.asarray, state)
+    dtype = jax.tree.leaves(particles)[0].dtype
+    state, step_size = strongly_typed((adaptive_tempered.init(particles), jnp.array(0.1, dtype)))
+    log_z, lambdas, rates = 0.0, [0.0], []
     with tqdm(total=1.0, desc="tempering", disable=not progress_bar, leave=False) as bar:
         while len(lambdas) <= MAX_STAGES:
             # the stage after lambda = 1 resamples and moves at the target itself
@@ -131,7 +132,7 @@ def compile_stage(
         ratio = logdensity_fn(position) - start_log_prob(position)
         return jnp.where(jnp.isfinite(ratio), ratio, IMPOSSIBLE)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=compiler_options())
     def stage(rng_key, state, step_size):
         scale = local_kernel.pooled_scale(state.particles, state.weights)
 
@@ -151,6 +152,6 @@ def compile_stage(
         rate = jnp.mean(jnp.where(jnp.isnan(rates), 0.0, rates))
         # acceptance falls by some 0.4 for each factor of e, so that this goes most of the way and does not swing
         new_step_size = step_size * jnp.exp(3 * (rate - target_acceptance_rate))
-        return new, new_step_size.astype(step_size.dtype), info.log_likelihood_increment, rate
+        return strongly_typed((new, new_step_size.astype(step_size.dtype), info.log_likelihood_increment, rate))
 
     return stage
