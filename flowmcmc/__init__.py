@@ -16,6 +16,7 @@ from flowmcmc.fit import fit_flow
 from flowmcmc.flows import gaussian_mixture, real_nvp, spline_flow
 from flowmcmc.imh import imh
 from flowmcmc.isir import isir
+from flowmcmc.local import jittered
 from flowmcmc.neutra import neutra
 from flowmcmc.rounds import Tuning, freeze
 from flowmcmc.run import run
@@ -40,6 +41,7 @@ __all__ = [
     "imh",
     "importance",
     "isir",
+    "jittered",
     "losses",
     "mode_weights",
     "nested_rhat",

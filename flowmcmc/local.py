@@ -17,7 +17,7 @@ from jax.flatten_util import ravel_pytree
 
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 
-__all__ = ["LocalState", "build", "divergences", "pooled_scale", "varies"]
+__all__ = ["LocalState", "build", "divergences", "jittered", "pooled_scale", "varies"]
 
 
 class LocalState(NamedTuple):
@@ -58,6 +58,41 @@ def build(local: LocalKernel, logdensity_fn: LogDensity, step_size: Array, scale
         return LocalState(jax.tree.map(jnp.multiply, kernel_state.position, scale), kernel_state), info
 
     return SamplingAlgorithm(init, step)
+
+
+def jittered(local: LocalKernel, *, lowest: float = 0.02) -> LocalKernel:
+    """The same kernel with step sizes drawn log-uniformly from [lowest, 1] times the adapted one, afresh for each step.
+
+    A mixture of kernels that leave the target invariant, so one itself: where the adapted step is far too large (the
+    neck of a funnel, a steep ridge) chains still move. Some steps are shorter than they could be elsewhere.
+
+    Parameters
+    ----------
+    local
+        Constructor as in `flowmcmc.adaptive`, say ``partial(blackjax.hmc, num_integration_steps=8)``.
+    lowest
+        In (0, 1).
+
+    Raises
+    ------
+    ValueError
+        If `lowest` is out of range.
+    """
+    if not 0 < lowest < 1:
+        raise ValueError(f"lowest must lie between 0 and 1, got {lowest}.")
+
+    def constructor(logdensity_fn, step_size, inverse_mass_matrix, scale):
+        known = {"inverse_mass_matrix": inverse_mass_matrix, "scale": scale}
+        options = {name: value for name, value in known.items() if asks_for(local, name)}
+
+        def step(rng_key, state):
+            key_size, key_step = jax.random.split(rng_key)
+            share = jnp.exp(jnp.log(lowest) * jax.random.uniform(key_size)).astype(step_size.dtype)
+            return local(logdensity_fn, share * step_size, **options).step(key_step, state)
+
+        return SamplingAlgorithm(local(logdensity_fn, step_size, **options).init, step)
+
+    return constructor
 
 
 def asks_for(local: LocalKernel, name: str) -> bool:

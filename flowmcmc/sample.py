@@ -16,6 +16,7 @@ from flowmcmc.checks import check_density, check_flow, check_positions
 from flowmcmc.datatree import to_datatree
 from flowmcmc.flows import gaussian_mixture, real_nvp, trimmed
 from flowmcmc.imh import imh
+from flowmcmc.local import jittered
 from flowmcmc.losses import Loss, forward_kl
 from flowmcmc.rounds import Tuning, freeze
 from flowmcmc.run import RunState, Trace, as_key, keep_all, keep_info, run
@@ -23,6 +24,8 @@ from flowmcmc.tempering import Particles, is_density, tempered_smc
 from flowmcmc.warmup import warm_up
 
 __all__ = ["SampleResult", "sample"]
+
+LOCAL = jittered(partial(blackjax.hmc, num_integration_steps=8))
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,14 +98,14 @@ def sample(
     *,
     num_samples: int = 1000,
     num_warmup: int = 400,
-    local: LocalKernel = blackjax.mala,
+    local: LocalKernel = LOCAL,
     flow: Flow | None = None,
     num_chains: int = 100,
     num_particles: int = 2000,
     flow_kernel: Callable = imh,
     loss: Loss = forward_kl,
     optimizer: optax.GradientTransformation | None = None,
-    num_local_steps: int = 5,
+    num_local_steps: int = 2,
     num_flow_steps: int = 5,
     num_train_steps: int = 20,
     batch_size: int = 256,
@@ -128,13 +131,16 @@ def sample(
     num_samples
         Draws for each chain, one a round.
     num_warmup
-        Rounds of adaptation before; with the default flow about a third of them if the mixture is good enough.
+        Rounds of adaptation before. With the default flow, rounds in a block: the mixture gets a third of one; layers,
+        if they are tried, up to three.
     flow
         Proposal density. None: a Gaussian mixture, or coupling layers on one where that is not accepted often enough.
     num_chains, num_particles
         Chains, and particles of `tempered_smc`, where `positions` is a density.
-    local, flow_kernel, loss, optimizer, num_local_steps, num_flow_steps, num_train_steps, batch_size, history_size, \
-target_acceptance_rate, patience
+    local, num_local_steps
+        As in `adaptive`; by default two HMC trajectories of 8 steps, their step size `jittered`.
+    flow_kernel, loss, optimizer, num_flow_steps, num_train_steps, batch_size, history_size, target_acceptance_rate, \
+patience
         As in `adaptive`.
     keep_warmup
         Also keep the positions of warm-up.
@@ -172,7 +178,7 @@ target_acceptance_rate, patience
     position = jax.tree.map(lambda leaf: leaf[0], positions)
     if flow is not None:
         check_flow(flow, position)
-    flows = {"given": flow} if flow else {"mixture": gaussian_mixture(position), "layers": real_nvp(position)}
+    flows = {"given": flow} if flow else default_flows(position)
     make_sampler = partial(
         adaptive,
         logdensity_fn,
@@ -183,6 +189,7 @@ target_acceptance_rate, patience
         num_train_steps=num_train_steps,
         batch_size=batch_size,
         history_size=history_size,
+        refit_every=100,
         flow_kernel=flow_kernel,
         loss=loss,
         target_acceptance_rate=target_acceptance_rate,
@@ -225,6 +232,15 @@ target_acceptance_rate, patience
         "sampling_seconds": time.perf_counter() - began - warmup_seconds,
     }
     return SampleResult(trace, warmup, flow, state, frozen, key_draw, tuning, logdensity_fn, settings)
+
+
+def default_flows(position: PyTree) -> dict[str, Flow]:
+    """From the cheapest to the dearest: for modes, for one bent mode, and for bent modes."""
+    return {
+        "mixture": gaussian_mixture(position),
+        "layers": real_nvp(position, num_components=1, num_layers=8),
+        "layers on a mixture": real_nvp(position),
+    }
 
 
 def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, progress_bar) -> Particles:

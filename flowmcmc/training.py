@@ -22,13 +22,16 @@ from flowmcmc.reservoir import Reservoir
 __all__ = ["TrainingInfo", "TrainingState", "is_refit_round", "learn", "refit", "remember", "start"]
 
 HOLD_OUT = 5
+AVERAGING = 0.98  # of the parameters over gradient steps: their noise alone would cost acceptance
 MIN_GAIN = 0.002  # nats; smaller improvements are kept but do not prolong training
 
 
 class TrainingState(NamedTuple):
-    """`params` in training, the `best` on held-out states and bursts since they improved, optimiser, memories."""
+    """`params` in training and their running `average`, the `best` average on held-out states and bursts since it
+    improved, optimiser, memories."""
 
     params: PyTree
+    average: PyTree
     best: PyTree
     best_loss: Array
     num_stale: Array
@@ -58,7 +61,7 @@ def start(
     heldout = reservoir.create(max(1, history_size // (HOLD_OUT - 1)), position)
     opt_state = of_layers(optimizer, params).init(params)
     infinity = jnp.array(jnp.inf, jax.tree.leaves(positions)[0].dtype)
-    state = TrainingState(params, params, infinity, jnp.array(0), opt_state, seen, heldout)
+    state = TrainingState(params, params, params, infinity, jnp.array(0), opt_state, seen, heldout)
     return remember(key_remember, state, positions, jnp.array(0))
 
 
@@ -96,7 +99,7 @@ def refit(rng_key: Array, state: TrainingState, flow: Flow, optimizer) -> Traini
         state = state._replace(best=select(wins, candidate, state.best), best_loss=jnp.where(wins, new, old))
     # the optimiser's moments belong to parameters that may be gone
     opt_state = of_layers(optimizer, state.best).init(state.best)
-    return state._replace(params=state.best, opt_state=opt_state, num_stale=jnp.array(0))
+    return state._replace(params=state.best, average=state.best, opt_state=opt_state, num_stale=jnp.array(0))
 
 
 def learn(
@@ -124,24 +127,27 @@ def learn(
         return loss(key_loss, params, batch, flow, logdensity_fn)
 
     def train_step(carry, key):
-        params, opt_state = carry
+        params, average, opt_state = carry
         value, grads = jax.value_and_grad(objective)(params, key)
         updates, new_opt_state = optimizer.update(grads, opt_state, params)
         new_params = optax.apply_updates(params, updates)
         is_good = jnp.isfinite(value) & is_finite(grads) & is_usable(new_params)
-        kept = select(is_good, (new_params, new_opt_state), (params, opt_state))
-        return kept, (value, ~is_good)
+        params, opt_state = select(is_good, (new_params, new_opt_state), (params, opt_state))
+        average = jax.tree.map(lambda a, p: jnp.where(a == p, a, AVERAGING * a + (1 - AVERAGING) * p), average, params)
+        return (params, average, opt_state), (value, ~is_good)
 
     def train():
         keys = jax.random.split(rng_key, num_train_steps)
-        (params, opt_state), (values, skipped) = jax.lax.scan(train_step, (state.params, state.opt_state), keys)
-        new, old = heldout_loss(state, params, flow), heldout_loss(state, state.best, flow)
+        carry = (state.params, state.average, state.opt_state)
+        (params, average, opt_state), (values, skipped) = jax.lax.scan(train_step, carry, keys)
+        new, old = heldout_loss(state, average, flow), heldout_loss(state, state.best, flow)
         wins = (new < old) | (jnp.isfinite(new) & ~jnp.isfinite(old))
         has_gained = wins & ~(old - new < MIN_GAIN)
         trained = state._replace(
             params=params,
+            average=average,
             opt_state=opt_state,
-            best=select(wins, params, state.best),
+            best=select(wins, average, state.best),
             best_loss=jnp.where(wins, new, old),
             num_stale=jnp.where(has_gained, 0, state.num_stale + 1),
         )

@@ -1,12 +1,14 @@
 """Warm-up of `sample`: start from particles if there are any, and take the cheapest flow that is good enough.
 
 A Gaussian mixture costs a small fraction of coupling layers, to compile and to run. So each flow of a list gets its
-rounds in turn, from the cheapest on, with the chains and the memory of the one before; the next is tried only while
-proposals are rejected, and taken only if it gains enough to pay for its cost.
+rounds in turn, from the cheapest on, with the chains and the memory of the one before. A flow trains on as long as it
+gains on held-out states; the next is tried only while proposals are rejected, or some chain waits long for one, and is
+taken only if it is enough better to pay for its cost.
 """
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +26,9 @@ __all__ = ["warm_up"]
 ENOUGH = 0.4  # mean acceptance of flow proposals at which no dearer flow is tried
 MAX_WAIT = 15  # rounds in a row without an accepted proposal, for the worst chain
 MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
-FIRST = 0.35  # of all rounds, for each flow but the last
+FIRST = 0.35  # of a block's rounds, for a flow that only `fit` sets
+MAX_BLOCKS = 3  # of rounds, for a flow that still learns
+STILL_LEARNING = 0.02  # nats of held-out loss in a block
 
 
 def warm_up(
@@ -53,27 +57,32 @@ def warm_up(
     particles
         More states of the target to remember, or None.
     num_rounds
-        Rounds in all; fewer are taken if a flow before the last is good enough.
+        In a block; the mixture gets a third of one, layers up to three.
     keep, progress_bar
         As in `run`.
     """
     tried: list[tuple[float, AdaptiveState]] = []
-    traces, done, is_partial = [], 0, False
-    start: PyTree | RunState | AdaptiveState = positions
+    traces, is_partial = [], False
+    start: Any = positions  # or the state of the flow before
     for index, flow in enumerate(flows):
-        is_last = index == len(flows) - 1
-        size = num_rounds - done if is_last else max(1, int(FIRST * num_rounds))
         sampler, key = make_sampler(flow), jax.random.fold_in(rng_key, index)
         if index == 0 and particles is not None:
             start = RunState(0, jax.jit(partial(knowing, sampler))(key, positions, particles.positions))
-        label = f"warm-up {index + 1}/{len(flows)}" if len(flows) > 1 else "warm-up"
-        state, trace = run(key, sampler, start, size, keep=keep, progress_bar=progress_bar and label)
-        traces.append(trace)
-        done += size
-        rate, wait = acceptance(trace)
-        tried.append((rate / (2 - rate), state.sampler))
-        is_partial = state.round < size
-        if is_partial or (rate >= ENOUGH and wait <= MAX_WAIT):
+        label = f"warm-up, flow {index + 1}/{len(flows)}" if len(flows) > 1 else "warm-up"
+        is_cheap = index == 0 and len(flows) > 1
+        size = max(1, int(FIRST * num_rounds)) if is_cheap else num_rounds
+        state = start
+        for _ in range(MAX_BLOCKS if len(flows) > 1 and not is_cheap else 1):
+            state, trace = run(key, sampler, state, size, keep=keep, progress_bar=progress_bar and label)
+            traces.append(trace)
+            is_partial = len(trace.info.step_size) < size
+            rate, longest, gain = judge(trace)
+            has_converged = rate >= ENOUGH and longest <= MAX_WAIT
+            if is_partial or has_converged or gain < STILL_LEARNING:
+                break
+        tried.append((rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)), state.sampler))
+        # where layers leave some chain waiting, other layers would too: the draws' own verdict says so
+        if is_partial or has_converged or (rate >= ENOUGH and not is_cheap):
             break
         start = state.sampler
     best = len(tried) - 1
@@ -94,12 +103,13 @@ def knowing(sampler, rng_key: Array, positions: PyTree, known: PyTree) -> Adapti
     return state._replace(training=remembered)
 
 
-def acceptance(trace: Trace) -> tuple[float, int]:
-    """Over the second half of the rounds: mean rate of flow proposals, and the longest wait of any chain in rounds."""
-    rounds = trace.info.round
-    half = len(rounds.num_flow_accepted) // 2
+def judge(trace: Trace) -> tuple[float, int, float]:
+    """Over the second half of the rounds: acceptance of flow proposals, the longest wait of any chain in rounds, and
+    the gain in held-out loss, nats."""
+    rounds, loss = trace.info.round, trace.info.training.heldout_loss
+    half = len(loss) // 2
     is_rejected = rounds.num_flow_accepted[half:] == 0
     if not len(is_rejected):
-        return 0.0, 0
-    longest = max(longest_run(chain) for chain in is_rejected.T)
-    return float(np.nan_to_num(np.mean(rounds.flow_acceptance_rate[half:]))), longest
+        return 0.0, 0, 0.0
+    rate = float(np.nan_to_num(np.mean(rounds.flow_acceptance_rate[half:])))
+    return rate, max(longest_run(chain) for chain in is_rejected.T), float(loss[half] - loss[-1])

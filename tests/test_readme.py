@@ -24,8 +24,22 @@ def test_the_example_runs_and_is_right(tmp_path):
     assert (tmp_path / "draws.nc").stat().st_size > 0
 
 
+def test_the_numpyro_examples_run_and_are_right(tmp_path):
+    code = EXAMPLES[1].replace("bridge.prior)", "bridge.prior, num_samples=200, progress_bar=False)")
+    code += EXAMPLES[2].replace(
+        "num_warmup=400, num_samples=500", "num_warmup=100, num_samples=100, progress_bar=False"
+    )
+    code += "\nprint('gap', float(tree.posterior.gap.mean()), mcmc.get_samples()['gap'].mean())"
+    code += "\nprint('first larger', float((tree.posterior.mu[..., 0] > tree.posterior.mu[..., 1]).mean()))"
+    done = run(code, tmp_path)
+    assert done.returncode == 0, done.stderr
+    gaps = [float(x) for x in re.search(r"gap ([\d.]+) ([\d.]+)", done.stdout).groups()]
+    assert abs(gaps[0] - 6.07) < 0.1 and abs(gaps[1] - 6.07) < 0.1  # the two halves of the data are 6.07 apart
+    assert abs(float(re.search(r"larger ([\d.]+)", done.stdout)[1]) - 0.5) < 0.05
+
+
 def test_the_energy_based_example_runs_and_is_right(tmp_path):
-    code = EXAMPLES[1]
+    code = EXAMPLES[3]
     code += "\nprint('weight', ebm.grid_mode_weights(ebm.grid(model, fit.theta, low=-9, high=9), "
     code += "lambda x: (x[:, 0] > 0).astype(int))[1])\n"
     done = run(code, tmp_path)

@@ -104,7 +104,9 @@ def test_any_kernel_weighs_the_modes(name):
 
 
 def test_local_steps_alone_are_a_plain_sampler():
-    result = flowmcmc.sample(1, two_modes, starts(), flow=small_flow(jnp.zeros(2)), num_flow_steps=0, **SMALL)
+    result = flowmcmc.sample(
+        1, two_modes, starts(), flow=small_flow(jnp.zeros(2)), local=blackjax.mala, num_flow_steps=0, **SMALL
+    )
     assert "flow_acceptance_rate" not in result.datatree.sample_stats
     modes = flowmcmc.mode_weights(result, np.array([[3.0, 3.0], [-3.0, -3.0]]))
     assert modes.transitions.sum() <= 2

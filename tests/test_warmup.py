@@ -1,5 +1,6 @@
 """Which flow `sample` takes when none is given, and what goes from one to the next."""
 
+import sys
 from types import SimpleNamespace
 
 import blackjax
@@ -12,7 +13,7 @@ from targets import two_modes
 import flowmcmc
 from flowmcmc import warmup
 from flowmcmc.run import Trace, keep_info
-from flowmcmc.warmup import acceptance, warm_up
+from flowmcmc.warmup import judge, warm_up
 
 OPTIONS = {"num_warmup": 40, "num_samples": 20, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}
 
@@ -29,27 +30,37 @@ def test_a_mixture_that_fits_is_enough():
     assert result.params.layers is None
 
 
+def small_flows(position):
+    return {
+        "mixture": flowmcmc.gaussian_mixture(position),
+        "layers": flowmcmc.real_nvp(position, num_layers=2, hidden=8),
+    }
+
+
 @pytest.mark.parametrize(("min_gain", "taken"), [(0.0, "layers"), (np.inf, "mixture")])
 def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, min_gain, taken):
     monkeypatch.setattr(warmup, "ENOUGH", 1.1)
+    monkeypatch.setattr(warmup, "STILL_LEARNING", np.inf)
     monkeypatch.setattr(warmup, "MIN_GAIN", min_gain)
+    monkeypatch.setattr(sys.modules["flowmcmc.sample"], "default_flows", small_flows)
     result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
     assert result.settings["flow"] == taken
-    assert result.settings["num_warmup"] == 40
+    assert result.settings["num_warmup"] == 14 + 40
     assert (result.params.layers is None) == (taken == "mixture")
     assert np.isfinite(result.trace.position).all()
 
 
 def test_chains_memory_and_step_size_go_on(monkeypatch):
     monkeypatch.setattr(warmup, "ENOUGH", 1.1)
+    monkeypatch.setattr(warmup, "STILL_LEARNING", np.inf)
     monkeypatch.setattr(warmup, "MIN_GAIN", 0.0)
     flows = [flowmcmc.gaussian_mixture(jnp.zeros(2)), flowmcmc.real_nvp(jnp.zeros(2), num_layers=2, hidden=8)]
     state, chosen, trace, is_partial = warm_up(
         jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep_info, progress_bar=False
     )
-    assert chosen == 1 and not is_partial and len(trace.info.step_size) == 20
-    # the starts and the states of all 20 rounds
-    assert int(state.training.seen.count + state.training.heldout.count) == 20 + 20 * 20
+    assert chosen == 1 and not is_partial and len(trace.info.step_size) == 27
+    # the starts and the states of all rounds
+    assert int(state.training.seen.count + state.training.heldout.count) == 20 + 27 * 20
     first, second = trace.info.step_size[6], trace.info.step_size[7]
     assert 0.3 < second / first < 3
 
@@ -65,9 +76,20 @@ def test_particles_are_remembered():
     assert int(first.training.seen.count + first.training.heldout.count) == 320
 
 
-def test_acceptance_reads_the_second_half():
+def test_the_second_half_is_judged():
     accepted = np.array([[0, 0]] * 4 + [[1, 0], [0, 0], [1, 1], [1, 1]])
     rates = np.array([[0.0, 0.0]] * 4 + [[0.5, 0.7]] * 4)
     rounds = SimpleNamespace(num_flow_accepted=accepted, flow_acceptance_rate=rates)
-    rate, wait = acceptance(Trace(None, SimpleNamespace(round=rounds)))
-    assert rate == pytest.approx(0.6) and wait == 2
+    training = SimpleNamespace(heldout_loss=np.linspace(9.0, 2.0, 8))
+    rate, wait, gain = judge(Trace(None, SimpleNamespace(round=rounds, training=training)))
+    assert rate == pytest.approx(0.6) and wait == 2 and gain == pytest.approx(3.0)
+
+
+def test_layers_train_on_while_they_learn(monkeypatch):
+    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
+    monkeypatch.setattr(warmup, "STILL_LEARNING", -np.inf)
+    flows = [flowmcmc.gaussian_mixture(jnp.zeros(2)), flowmcmc.real_nvp(jnp.zeros(2), num_layers=2, hidden=8)]
+    *_, trace, _ = warm_up(
+        jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep_info, progress_bar=False
+    )
+    assert len(trace.info.step_size) == 7 + 3 * 20
