@@ -134,7 +134,8 @@ def sample(
         Rounds of adaptation before. With the default flow, rounds in a block: the mixture gets a third of one; layers,
         if they are tried, up to three.
     flow
-        Proposal density. None: a Gaussian mixture, or coupling layers on one where that is not accepted often enough.
+        Proposal density. None: a Gaussian mixture, or coupling layers where that is not accepted often enough (from the
+        start if `loss` or `optimizer` say how to train them).
     num_chains, num_particles
         Chains, and particles of `tempered_smc`, where `positions` is a density.
     local, num_local_steps
@@ -179,6 +180,8 @@ patience
     if flow is not None:
         check_flow(flow, position)
     flows = {"given": flow} if flow else default_flows(position)
+    if loss is not forward_kl or optimizer is not None:
+        flows.pop("mixture", None)
     make_sampler = partial(
         adaptive,
         logdensity_fn,

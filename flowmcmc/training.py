@@ -19,7 +19,7 @@ from flowmcmc.flows import FlowParams
 from flowmcmc.losses import Batch, Loss
 from flowmcmc.reservoir import Reservoir
 
-__all__ = ["TrainingInfo", "TrainingState", "is_refit_round", "learn", "refit", "remember", "start"]
+__all__ = ["TrainingInfo", "TrainingState", "has_layers", "is_refit_round", "learn", "refit", "remember", "start"]
 
 HOLD_OUT = 5
 AVERAGING = 0.98  # of the parameters over gradient steps: their noise alone would cost acceptance
@@ -27,8 +27,8 @@ MIN_GAIN = 0.002  # nats; smaller improvements are kept but do not prolong train
 
 
 class TrainingState(NamedTuple):
-    """`params` in training and their running `average`, the `best` average on held-out states and bursts since it
-    improved, optimiser, memories."""
+    """`params` in training and their running `average`, the `best` of both on held-out states and bursts since
+    it improved, optimiser, memories."""
 
     params: PyTree
     average: PyTree
@@ -117,8 +117,8 @@ def learn(
     patience: int,
 ) -> tuple[TrainingState, TrainingInfo]:
     """One burst of gradient steps, unless training rests or is not wanted, then the comparison on held-out states."""
-    has_layers = bool(jax.tree.leaves(state.params.layers if isinstance(state.params, FlowParams) else state.params))
-    is_training = is_wanted & (state.num_stale < patience) & has_layers
+    is_trainable = has_layers(state.params)
+    is_training = is_wanted & (state.num_stale < patience) & is_trainable
     optimizer = of_layers(optimizer, state.params)
 
     def objective(params, key):
@@ -140,14 +140,18 @@ def learn(
         keys = jax.random.split(rng_key, num_train_steps)
         carry = (state.params, state.average, state.opt_state)
         (params, average, opt_state), (values, skipped) = jax.lax.scan(train_step, carry, keys)
-        new, old = heldout_loss(state, average, flow), heldout_loss(state, state.best, flow)
+        # the average has less noise, the parameters themselves are ahead while much is still to be learned
+        losses = heldout_loss(state, params, flow), heldout_loss(state, average, flow)
+        is_ahead = ~(losses[1] <= losses[0])
+        candidate, new = select(is_ahead, (params, losses[0]), (average, losses[1]))
+        old = heldout_loss(state, state.best, flow)
         wins = (new < old) | (jnp.isfinite(new) & ~jnp.isfinite(old))
         has_gained = wins & ~(old - new < MIN_GAIN)
         trained = state._replace(
             params=params,
             average=average,
             opt_state=opt_state,
-            best=select(wins, average, state.best),
+            best=select(wins, candidate, state.best),
             best_loss=jnp.where(wins, new, old),
             num_stale=jnp.where(has_gained, 0, state.num_stale + 1),
         )
@@ -157,7 +161,12 @@ def learn(
         not_a_number = jnp.full_like(state.best_loss, jnp.nan)
         return state, TrainingInfo(not_a_number, state.best_loss, jnp.array(0, jnp.int32), is_training)
 
-    return jax.lax.cond(is_training, train, rest) if has_layers and num_train_steps else rest()
+    return jax.lax.cond(is_training, train, rest) if is_trainable and num_train_steps else rest()
+
+
+def has_layers(params: PyTree) -> bool:
+    """Whether gradients have anything to train."""
+    return bool(jax.tree.leaves(params.layers if isinstance(params, FlowParams) else params))
 
 
 def heldout_loss(state: TrainingState, params: PyTree, flow: Flow) -> Array:

@@ -63,13 +63,14 @@ def warm_up(
     """
     tried: list[tuple[float, AdaptiveState]] = []
     traces, is_partial = [], False
+    position = jax.tree.map(lambda leaf: leaf[0], positions)
     start: Any = positions  # or the state of the flow before
     for index, flow in enumerate(flows):
         sampler, key = make_sampler(flow), jax.random.fold_in(rng_key, index)
         if index == 0 and particles is not None:
             start = RunState(0, jax.jit(partial(knowing, sampler))(key, positions, particles.positions))
         label = f"warm-up, flow {index + 1}/{len(flows)}" if len(flows) > 1 else "warm-up"
-        is_cheap = index == 0 and len(flows) > 1
+        is_cheap = len(flows) > 1 and not training.has_layers(jax.eval_shape(flow.init, key, position))
         size = max(1, int(FIRST * num_rounds)) if is_cheap else num_rounds
         state = start
         for _ in range(MAX_BLOCKS if len(flows) > 1 and not is_cheap else 1):
