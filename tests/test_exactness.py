@@ -12,7 +12,7 @@ import pytest
 from helpers import NUM_DRAWS, TARGETS, Target, flow_params, gaussian_flow, invariance_z, is_exact, share_moved
 from helpers import small_flow as flow_for
 
-from flowmcmc import Flow, Tuning, adaptive, cycle, freeze, gaussian_mixture, imh, isir, vmap_chains
+from flowmcmc import Flow, Tuning, adaptive, cycle, freeze, gaussian_mixture, imh, isir, jittered, vmap_chains
 
 STATES = ["untrained", "wrong", "trained"]
 small_isir = partial(isir, num_proposals=4)
@@ -81,12 +81,37 @@ def test_the_local_part_alone_and_isir_as_flow_kernel():
     for options in (
         {"num_flow_steps": 0},
         {"local": partial(blackjax.hmc, num_integration_steps=3), "flow_kernel": small_isir},
+        {"local": jittered(partial(blackjax.hmc, num_integration_steps=3)), "num_flow_steps": 0},
+        {"local": jittered(blackjax.mala, lowest=0.1), "num_flow_steps": 0},
     ):
         make = partial(frozen, target, flow_for("mixture"), **options)
         after = helpers.push_ensemble(make, 2)(jax.random.key(34), flow_params("mixture")["trained"], before)
         z = invariance_z(target.functions, before, after)
         assert is_exact(z), (options, z)
         assert share_moved(before, after) > 0.3
+
+
+def test_a_step_size_that_depends_on_the_place_is_found_out():
+    def uneven(logdensity_fn, step_size):
+        plain = blackjax.mala(logdensity_fn, step_size)
+
+        def step(rng_key, state):
+            share = jnp.where(jnp.sin(3 * jax.flatten_util.ravel_pytree(state.position)[0][0]) > 0, 1.0, 0.02)
+            return blackjax.mala(logdensity_fn, share * step_size).step(rng_key, state)
+
+        return plain._replace(step=step)
+
+    target = TARGETS["mixture"]
+    before = target.draws(33)
+    make = partial(frozen, target, flow_for("mixture"), local=uneven, num_flow_steps=0)
+    after = helpers.push_ensemble(make, 12)(jax.random.key(34), flow_params("mixture")["trained"], before)
+    z = invariance_z(target.functions, before, after)
+    assert np.abs(z).max() > 2 * helpers.THRESHOLD, z
+
+
+def test_jittered_checks_its_range():
+    with pytest.raises(ValueError, match="lowest must lie between 0 and 1"):
+        jittered(blackjax.mala, lowest=1.5)
 
 
 MUTANTS = {
