@@ -15,7 +15,8 @@ from ebm.model import Model
 from ebm.negatives import PersistentState
 from ebm.train import TrainInfo, default_optimizer, trainer
 from flowmcmc.base import SamplingAlgorithm
-from flowmcmc.checks import check_positions
+from flowmcmc.base import num_chains as length
+from flowmcmc.checks import check_positions, leaf_names
 from flowmcmc.run import RunState, as_key, keep_info, run
 
 __all__ = ["Fit", "fit"]
@@ -117,8 +118,8 @@ def fit(
     Raises
     ------
     TypeError, ValueError
-        For data that is not finite or not floating, an energy that is not a finite scalar there, or an option out of
-        range.
+        For data that is not finite, not floating, constant in a coordinate or fewer than a batch, an energy that is not
+        a finite scalar there, or an option out of range.
     """
     if num_steps < 1:
         raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
@@ -126,6 +127,8 @@ def fit(
         raise ValueError(f"look_every must be at least 1, got {look_every}.")
     rng_key = as_key(rng_key)
     data = check_data(model, data)
+    if (size := length(data)) < batch_size:
+        raise ValueError(f"data holds {size} points, fewer than batch_size = {batch_size}: pass a smaller batch_size.")
     algorithm = trainer(
         model,
         method,
@@ -206,6 +209,14 @@ def check_data(model: Model, data):
     except (TypeError, ValueError) as error:
         message = str(error).replace("starting positions", "data").replace("start every chain at", "put every point at")
         raise type(error)(message.replace("positions", "data").replace("chain", "point")) from None
+    for name, leaf in zip(leaf_names(data), jax.tree.leaves(data)):
+        is_constant = np.ptp(np.asarray(leaf), axis=0) == 0
+        if is_constant.any():
+            where = [int(i) for i in np.argwhere(is_constant)[0]]
+            raise ValueError(
+                f"data[{name}] is the same number in all {len(leaf)} points at {where or 'its only coordinate'}: no "
+                "density can be learned there; leave the coordinate out, or add noise to it."
+            )
     theta = model.init(jax.random.key(0))
     values = jax.vmap(model.logdensity, (None, 0))(theta, jax.tree.map(lambda leaf: leaf[:1000], data))
     if values.ndim != 1:

@@ -321,15 +321,22 @@ def test_bad_options_are_named(argument, options):
         fit(0, MODEL, DATA, METHOD, **options, **QUIET)
 
 
-def test_fewer_points_than_a_batch_are_all_used():
+def test_a_batch_may_be_all_points_but_not_more():
     def make_sampler(logdensity_fn):
         tuning = local_tuning(0.1, POSITION)
         return freeze(logdensity_fn, blackjax.mala, None, tuning, num_local_steps=1, num_flow_steps=0)
 
     method = maximum_likelihood(MODEL, contrastive_divergence(make_sampler))
-    result = fit(0, MODEL, DATA[:7], method, num_steps=3, batch_size=256, **QUIET)
+    result = fit(0, MODEL, DATA[:7], method, num_steps=3, batch_size=7, **QUIET)
     assert result.state.round == 3 and result.pool is None and result.chains is None
     assert sorted(np.asarray(result.state.sampler.order)) == list(range(7))
+    with pytest.raises(ValueError, match="data holds 7 points, fewer than batch_size = 8"):
+        fit(0, MODEL, DATA[:7], method, num_steps=3, batch_size=8, **QUIET)
+
+
+def test_a_constant_coordinate_is_refused():
+    with pytest.raises(ValueError, match=r"data\[x\] is the same number in all \d+ points at \[1\]"):
+        fit(0, MODEL, DATA.at[:, 1].set(3.0), METHOD, **QUIET)
 
 
 # --- energies and tilts --------------------------------------------------------------------------------------------
