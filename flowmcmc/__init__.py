@@ -18,11 +18,13 @@ from flowmcmc.imh import imh
 from flowmcmc.isir import isir
 from flowmcmc.local import jittered
 from flowmcmc.neutra import neutra
+from flowmcmc.result import SampleResult
 from flowmcmc.rounds import Tuning, freeze
 from flowmcmc.run import run
-from flowmcmc.sample import SampleResult, sample
+from flowmcmc.sample import sample
 from flowmcmc.summary import Summary, summary
 from flowmcmc.tempering import Particles, tempered_smc
+from flowmcmc.until import draw_until
 
 __all__ = [
     "Bijection",
@@ -35,6 +37,7 @@ __all__ = [
     "adaptive",
     "constrained",
     "cycle",
+    "draw_until",
     "fit_flow",
     "freeze",
     "gaussian_mixture",

@@ -13,7 +13,8 @@ import jax.numpy as jnp
 
 from flowmcmc.density import normal
 from flowmcmc.diagnostics import coordinate_names
-from flowmcmc.sample import SampleResult, sample
+from flowmcmc.result import SampleResult
+from flowmcmc.sample import sample
 from flowmcmc.summary import summary
 
 

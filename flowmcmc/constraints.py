@@ -59,10 +59,9 @@ def constrained(logdensity_fn: LogDensity, constraints: Any) -> Constrained:
                 f"constraints must hold numpyro.distributions.constraints, but one leaf is {constraint!r}; write "
                 "constraints.real where there is none."
             )
-        try:
-            return biject_to(constraint)
-        except NotImplementedError as error:
-            raise ValueError(f"there is no map from the real numbers to {constraint!r}.") from error
+        if constraint.is_discrete:
+            raise ValueError(f"there is no map from the real numbers to {constraint!r}.")
+        return biject_to(constraint)
 
     def is_leaf(node):
         return isinstance(node, Constraint) or node is None

@@ -1,0 +1,74 @@
+"""Draw on until r-hat and effective sample size are good enough, or the time is up; which of the two is recorded."""
+
+import time
+from dataclasses import replace
+
+from flowmcmc.result import SampleResult
+from flowmcmc.summary import largest
+
+__all__ = ["draw_until"]
+
+
+def draw_until(
+    result: SampleResult,
+    *,
+    max_rhat: float = 1.01,
+    min_ess: float = 1000.0,
+    max_seconds: float = 600.0,
+    progress_bar: bool = True,
+) -> SampleResult:
+    """More draws, in blocks that double, until every coordinate meets the targets.
+
+    Parameters
+    ----------
+    result
+        Of `sample`, with draws.
+    max_rhat, min_ess
+        arviz's rank-normalised split r-hat and bulk ESS over all chains, worst coordinate (arXiv 1903.08008). A mode
+        that no chain has seen shows in neither.
+    max_seconds
+        For this call; the block that is begun then is the last. What it takes to draw a block is known from the ones
+        before, so that it is not much exceeded.
+
+    Returns
+    -------
+    The result with all draws; ``settings["stopped"]`` says why: ``targets met``, ``out of time`` or ``interrupted``.
+
+    Raises
+    ------
+    ValueError
+        If a target is out of range, or warm-up was interrupted.
+    """
+    if not max_rhat > 1:
+        raise ValueError(f"max_rhat must be above 1, got {max_rhat}: 1.01 is usual.")
+    if min_ess <= 0 or max_seconds <= 0:
+        raise ValueError(f"min_ess and max_seconds must be positive, got {min_ess} and {max_seconds}.")
+    began = time.perf_counter()
+    why = None
+    while why is None:
+        rhat, ess = worst(result)
+        drawn = result.state.round
+        left = max_seconds - (time.perf_counter() - began)
+        if rhat <= max_rhat and ess >= min_ess:
+            why = "targets met"
+        elif left <= 0:
+            why = "out of time"
+        else:
+            rate = drawn / max(result.settings["sampling_seconds"], 1e-3)
+            wanted = max(100, min(drawn, int(rate * left)))
+            result = result.more(wanted, progress_bar=progress_bar)
+            if result.state.round < drawn + wanted:
+                why = "interrupted"
+    return replace(result, settings=result.settings | {"stopped": why})
+
+
+def worst(result: SampleResult) -> tuple[float, float]:
+    """r-hat and bulk ESS of the worst coordinate; NaN, which meets no target, where they cannot be told."""
+    import arviz as az
+
+    if result.trace is None:
+        raise ValueError("warm-up was interrupted, so there are no draws to judge: call sample again.")
+    if result.state.round < 4:
+        return float("nan"), float("nan")
+    tree = result.datatree
+    return largest(az.rhat(tree), max), largest(az.ess(tree), min)

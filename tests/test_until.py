@@ -1,0 +1,50 @@
+"""Drawing until targets are met, or time is up."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from targets import two_modes
+
+import flowmcmc
+
+QUIET = {"progress_bar": False}
+
+
+@pytest.fixture(scope="module")
+def result():
+    sign = jnp.where(jnp.arange(20) % 2 == 0, 3.0, -3.0)[:, None]
+    starts = sign + jax.random.normal(jax.random.key(5), (20, 2))
+    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)
+    return flowmcmc.sample(0, two_modes, starts, flow=flow, num_warmup=40, num_samples=20, **QUIET)
+
+
+def test_targets_are_met_and_the_draws_are_those_of_one_longer_run(result):
+    done = flowmcmc.draw_until(result, min_ess=2000, **QUIET)
+    assert done.settings["stopped"] == done.datatree.attrs["stopped"] == "targets met"
+    import arviz as az
+
+    assert float(az.ess(done.datatree).x.min()) >= 2000 and float(az.rhat(done.datatree).x.max()) <= 1.01
+    assert done.settings["num_samples"] == len(done.trace.position) > 20
+    longer = result.more(len(done.trace.position) - 20, **QUIET)
+    np.testing.assert_array_equal(done.trace.position, longer.trace.position)
+
+
+def test_time_ends_it(result):
+    done = flowmcmc.draw_until(result, min_ess=1e12, max_seconds=0.5, **QUIET)
+    assert done.settings["stopped"] == "out of time"
+    assert len(done.trace.position) > 20
+
+
+def test_interruption_ends_it(result, interrupt):
+    interrupt(2)
+    with pytest.warns(UserWarning, match="interrupted after"):
+        done = flowmcmc.draw_until(result, min_ess=1e12, max_seconds=100, **QUIET)
+    assert done.settings["stopped"] == "interrupted" and done.settings["partial"] == 1
+
+
+def test_bad_targets_are_named(result):
+    with pytest.raises(ValueError, match="max_rhat must be above 1"):
+        flowmcmc.draw_until(result, max_rhat=1.0)
+    with pytest.raises(ValueError, match="must be positive"):
+        flowmcmc.draw_until(result, max_seconds=0)
