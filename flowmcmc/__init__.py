@@ -12,6 +12,7 @@ from flowmcmc.constraints import constrained
 from flowmcmc.datatree import to_datatree
 from flowmcmc.density import Density, normal, uniform
 from flowmcmc.diagnostics import importance, mode_weights, nested_rhat, rejections
+from flowmcmc.evidence import LogZ, log_evidence, log_z_bridge, log_z_importance
 from flowmcmc.fit import fit_flow
 from flowmcmc.flows import gaussian_mixture, real_nvp, spline_flow
 from flowmcmc.imh import imh
@@ -30,6 +31,7 @@ __all__ = [
     "Bijection",
     "Density",
     "Flow",
+    "LogZ",
     "Particles",
     "SampleResult",
     "Summary",
@@ -45,6 +47,9 @@ __all__ = [
     "importance",
     "isir",
     "jittered",
+    "log_evidence",
+    "log_z_bridge",
+    "log_z_importance",
     "losses",
     "mode_weights",
     "nested_rhat",

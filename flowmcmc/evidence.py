@@ -24,7 +24,7 @@ from flowmcmc.weights import (
     target_log_weights,
 )
 
-__all__ = ["LogZ", "log_z_bridge", "log_z_importance"]
+__all__ = ["LogZ", "log_evidence", "log_z_bridge", "log_z_importance"]
 
 
 class LogZ(NamedTuple):
@@ -57,6 +57,38 @@ class LogZ(NamedTuple):
             return f"log Z = {self.log_z:.3f} +- {self.error:.3f}"
         low, high = self.bracket
         return f"log Z is uncertain, estimates span [{low:.3f}, {high:.3f}]: " + "; ".join(self.problems)
+
+
+def log_evidence(result, *, rng_key=0, num_draws: int = 10_000, max_draws: int = 20_000) -> LogZ:
+    """log Z of a run's target, by the bridge between its flow and its draws; the evidence if the density is one.
+
+    The flow was fitted in warm-up, so not to these draws. All constants of likelihood and prior must be in the density.
+
+    Parameters
+    ----------
+    result
+        A `SampleResult` with draws.
+    rng_key
+        A key or int seed.
+    num_draws, max_draws
+        Fresh flow draws; and most of the run's own that are used, evenly thinned.
+
+    Raises
+    ------
+    ValueError
+        If the run has fewer than four draws for each chain.
+
+    Examples
+    --------
+    >>> print(flowmcmc.log_evidence(result))  # doctest: +SKIP
+    log Z = -226.781 +- 0.006
+    """
+    if result.trace is None or len(jax.tree.leaves(result.trace.position)[0]) < 4:
+        raise ValueError("the result has fewer than 4 draws for each chain: draw more, result.more(1000).")
+    rounds, chains = jax.tree.leaves(result.trace.position)[0].shape[:2]
+    thin = max(1, rounds * chains // max(max_draws, 4 * chains))
+    draws = jax.tree.map(lambda leaf: np.swapaxes(leaf[::thin], 0, 1), result.trace.position)
+    return log_z_bridge(rng_key, result.logdensity_fn, result.flow, result.params, draws, num_draws=num_draws)
 
 
 def log_z_importance(

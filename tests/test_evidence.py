@@ -1,5 +1,6 @@
 """log Z from flow and chains: errors that hold over many seeds, and a lost mode that is never a bare number."""
 
+import dataclasses
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from jax.scipy.stats import norm
 
+import flowmcmc
 from flowmcmc import Flow
 from flowmcmc.evidence import log_z_bridge, log_z_importance
 from flowmcmc.weights import bridge
@@ -194,3 +196,19 @@ def test_import_is_light():
     code = "import sys, flowmcmc.evidence; print([m for m in ('matplotlib', 'numpyro', 'arviz') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+def test_the_evidence_of_a_run():
+    def density(x):  # log Z = log 5
+        near = jnp.log(0.3) - 0.5 * jnp.sum((x + 3.0) ** 2)
+        return jnp.log(5.0) + jnp.logaddexp(near, jnp.log(0.7) - 0.5 * jnp.sum((x - 3.0) ** 2)) - jnp.log(2 * jnp.pi)
+
+    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)
+    options = {"num_warmup": 40, "num_samples": 100, "num_chains": 20, "num_particles": 400, "progress_bar": False}
+    result = flowmcmc.sample(0, density, flowmcmc.normal(jnp.zeros(2), scale=8.0), flow=flow, **options)
+    found = flowmcmc.log_evidence(result)
+    assert not found.problems and found.is_checked
+    assert abs(found.log_z - np.log(5.0)) < 4.5 * found.error and found.error < 0.05
+    assert flowmcmc.log_evidence(result, max_draws=200).error > found.error
+    with pytest.raises(ValueError, match="fewer than 4 draws"):
+        flowmcmc.log_evidence(dataclasses.replace(result, trace=None))
