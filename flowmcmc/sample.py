@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import blackjax
 import jax
@@ -10,6 +11,7 @@ import optax
 
 from flowmcmc.adaptive import adaptive
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
+from flowmcmc.checkpoint import Checkpoint, describe_run, drawn
 from flowmcmc.checks import check_density, check_flow, check_positions
 from flowmcmc.flows import gaussian_mixture, real_nvp, trimmed
 from flowmcmc.imh import imh
@@ -19,7 +21,7 @@ from flowmcmc.result import SampleResult
 from flowmcmc.rounds import freeze
 from flowmcmc.run import RunState, as_key, keep_all, keep_info, run
 from flowmcmc.tempering import Particles, is_density, tempered_smc
-from flowmcmc.warmup import warm_up
+from flowmcmc.warmup import kept_warmup, warm_up
 
 __all__ = ["sample"]
 
@@ -48,6 +50,8 @@ def sample(
     target_acceptance_rate: float = 0.65,
     patience: int = 5,
     keep_warmup: bool = False,
+    checkpoint: Any = None,
+    checkpoint_every: int = 1000,
     progress_bar: bool = True,
 ) -> SampleResult:
     """Sample an unnormalised density with local moves and flow proposals on many chains.
@@ -80,6 +84,10 @@ patience
         As in `adaptive`.
     keep_warmup
         Also keep the positions of warm-up.
+    checkpoint, checkpoint_every
+        A folder to keep the end of warm-up in, and the draws, so many rounds at a time. Called again with the same
+        arguments (or more `num_samples`), also after a ``kill -9``, the run goes on from there: the draws are those of
+        an unbroken run, bit for bit. `local` and `flow` must be the same functions; that cannot be checked.
     progress_bar
         Show one, with acceptance and held-out loss.
 
@@ -99,7 +107,12 @@ patience
     >>> result.datatree.posterior
     """
     rng_key = as_key(rng_key)
-    numbers = {"num_samples": num_samples, "num_warmup": num_warmup, "num_chains": num_chains}
+    numbers = {
+        "num_samples": num_samples,
+        "num_warmup": num_warmup,
+        "num_chains": num_chains,
+        "checkpoint_every": checkpoint_every,
+    }
     for name, value in numbers.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}.")
@@ -133,19 +146,21 @@ patience
         target_acceptance_rate=target_acceptance_rate,
         patience=patience,
     )
-    warm, chosen, warmup, is_partial = warm_up(
-        key_warmup,
-        make_sampler,
-        list(flows.values())[: None if num_flow_steps else 1],
-        positions,
-        particles,
-        num_warmup,
-        keep=keep_all if keep_warmup else keep_info,
-        progress_bar=progress_bar,
-    )
-    flow = list(flows.values())[chosen]
+    store = None
+    if checkpoint is not None:
+        asked = {"num_warmup": num_warmup, "num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}
+        store = Checkpoint(checkpoint, describe_run(rng_key, logdensity_fn, positions, asked))
+    flows = flows if num_flow_steps else dict(list(flows.items())[:1])
+    keep = keep_all if keep_warmup else keep_info
+    warm = kept_warmup(store, flows, make_sampler, positions, keep) if store else None
+    if warm is None:
+        warm = warm_up(
+            key_warmup, make_sampler, flows, positions, particles, num_warmup, keep=keep, progress_bar=progress_bar
+        )
+        if store and not warm.is_partial:
+            store.save(f"warm-{warm.flow}", (warm.position, warm.tuning, warm.trace))
+    flow, tuning = flows[warm.flow], warm.tuning
     warmup_seconds = time.perf_counter() - began
-    tuning = warm.tuning
     frozen = freeze(
         logdensity_fn,
         local,
@@ -155,21 +170,24 @@ patience
         num_flow_steps=num_flow_steps,
         flow_kernel=flow_kernel,
     )
-    state, trace = RunState(0, warm), None
-    if not is_partial:
-        state, trace = run(key_draw, frozen, warm.position, num_samples, progress_bar=progress_bar and "drawing")
+    state, trace = RunState(0, frozen.init(warm.position)), None
+    label = progress_bar and "drawing"
+    if store and not warm.is_partial:
+        state, trace = drawn(store, key_draw, frozen, state, num_samples, checkpoint_every, label)
+    elif not warm.is_partial:
+        state, trace = run(key_draw, frozen, warm.position, num_samples, progress_bar=label)
     settings = {
         "num_chains": jax.tree.leaves(positions)[0].shape[0],
-        "num_warmup": len(warmup.info.step_size),
+        "num_warmup": len(warm.trace.info.step_size),
         "num_samples": num_samples,
         "num_local_steps": num_local_steps,
         "num_flow_steps": num_flow_steps,
-        "flow": list(flows)[chosen],
+        "flow": warm.flow,
         "partial": int(trace is None or state.round < num_samples),
         "warmup_seconds": warmup_seconds,
         "sampling_seconds": time.perf_counter() - began - warmup_seconds,
     }
-    return SampleResult(trace, warmup, flow, state, frozen, key_draw, tuning, logdensity_fn, settings)
+    return SampleResult(trace, warm.trace, flow, state, frozen, key_draw, tuning, logdensity_fn, settings)
 
 
 def default_flows(position: PyTree) -> dict[str, Flow]:

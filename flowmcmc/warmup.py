@@ -6,9 +6,9 @@ gains on held-out states; the next is tried only while proposals are rejected, o
 taken only if it is enough better to pay for its cost.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,11 +17,13 @@ import numpy as np
 from flowmcmc import training
 from flowmcmc.adaptive import AdaptiveState
 from flowmcmc.base import Array, Flow, PyTree
+from flowmcmc.checkpoint import Checkpoint
 from flowmcmc.diagnostics import longest_run
+from flowmcmc.rounds import Tuning
 from flowmcmc.run import RunState, Trace, run
 from flowmcmc.tempering import Particles
 
-__all__ = ["warm_up"]
+__all__ = ["WarmUp", "kept_warmup", "warm_up"]
 
 ENOUGH = 0.4  # mean acceptance of flow proposals at which no dearer flow is tried
 MAX_WAIT = 15  # rounds in a row without an accepted proposal, for the worst chain
@@ -31,18 +33,28 @@ MAX_BLOCKS = 3  # of rounds, for a flow that still learns
 STILL_LEARNING = 0.02  # nats of held-out loss in a block
 
 
+class WarmUp(NamedTuple):
+    """Positions, what to freeze, what was kept of each round, name of the flow, and whether it was interrupted."""
+
+    position: PyTree
+    tuning: Tuning
+    trace: Trace
+    flow: str
+    is_partial: bool
+
+
 def warm_up(
     rng_key: Array,
     make_sampler: Callable,
-    flows: Sequence[Flow],
+    flows: dict[str, Flow],
     positions: PyTree,
     particles: Particles | None,
     num_rounds: int,
     *,
     keep: Callable,
     progress_bar: bool,
-) -> tuple[AdaptiveState, int, Trace, bool]:
-    """The state to freeze, the index of its flow, what was kept of each round, and whether it was interrupted.
+) -> WarmUp:
+    """Adapt, with one flow after the other.
 
     Parameters
     ----------
@@ -51,7 +63,7 @@ def warm_up(
     make_sampler
         ``flow -> SamplingAlgorithm``, an `adaptive` sampler.
     flows
-        From the cheapest to the dearest.
+        By name, from the cheapest to the dearest.
     positions
         Starting positions, chain axis first.
     particles
@@ -61,11 +73,11 @@ def warm_up(
     keep, progress_bar
         As in `run`.
     """
-    tried: list[tuple[float, AdaptiveState]] = []
+    tried: list[tuple[float, AdaptiveState, str]] = []
     traces, is_partial = [], False
     position = jax.tree.map(lambda leaf: leaf[0], positions)
     start: Any = positions  # or the state of the flow before
-    for index, flow in enumerate(flows):
+    for index, (name, flow) in enumerate(flows.items()):
         sampler, key = make_sampler(flow), jax.random.fold_in(rng_key, index)
         if index == 0 and particles is not None:
             start = RunState(0, jax.jit(partial(knowing, sampler))(key, positions, particles.positions))
@@ -81,7 +93,7 @@ def warm_up(
             has_converged = rate >= ENOUGH and longest <= MAX_WAIT
             if is_partial or has_converged or gain < STILL_LEARNING:
                 break
-        tried.append((rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)), state.sampler))
+        tried.append((rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)), state.sampler, name))
         # where layers leave some chain waiting, other layers would too: the draws' own verdict says so
         if is_partial or has_converged or (rate >= ENOUGH and not is_cheap):
             break
@@ -90,10 +102,28 @@ def warm_up(
     for earlier in reversed(range(len(tried) - 1)):
         if tried[best][0] < MIN_GAIN * tried[earlier][0]:
             best = earlier
-    state = tried[best][1]
+    _, state, name = tried[best]
+    kept = jax.tree.map(lambda *leaves: np.concatenate(leaves), *traces)
     # the chains go on from where they are last, whichever flow they take
-    state = state._replace(position=tried[-1][1].position)
-    return state, best, jax.tree.map(lambda *leaves: np.concatenate(leaves), *traces), is_partial
+    return WarmUp(tried[-1][1].position, state.tuning, kept, name, is_partial)
+
+
+def kept_warmup(
+    store: Checkpoint, flows: dict[str, Flow], make_sampler: Callable, positions: PyTree, keep: Callable
+) -> WarmUp | None:
+    """The warm-up that a run's folder holds, if it does."""
+    key = jax.random.key(0)
+    for name, flow in flows.items():
+        sampler = make_sampler(flow)
+
+        def one(positions, sampler=sampler):
+            state, info = sampler.step(key, sampler.init(positions, key))
+            return state.position, state.tuning, keep(state, info)
+
+        if (found := store.load(f"warm-{name}", lambda: jax.eval_shape(one, positions))) is not None:
+            position, tuning, trace = found
+            return WarmUp(position, tuning, trace, name, False)
+    return None
 
 
 def knowing(sampler, rng_key: Array, positions: PyTree, known: PyTree) -> AdaptiveState:

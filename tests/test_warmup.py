@@ -54,15 +54,23 @@ def test_chains_memory_and_step_size_go_on(monkeypatch):
     monkeypatch.setattr(warmup, "ENOUGH", 1.1)
     monkeypatch.setattr(warmup, "STILL_LEARNING", np.inf)
     monkeypatch.setattr(warmup, "MIN_GAIN", 0.0)
-    flows = [flowmcmc.gaussian_mixture(jnp.zeros(2)), flowmcmc.real_nvp(jnp.zeros(2), num_layers=2, hidden=8)]
-    state, chosen, trace, is_partial = warm_up(
-        jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep_info, progress_bar=False
-    )
-    assert chosen == 1 and not is_partial and len(trace.info.step_size) == 27
+    states = []
+
+    def keep(state, info):
+        jax.debug.callback(lambda *counts: states.append(sum(map(int, counts))), *counts_of(state))
+        return keep_info(state, info)
+
+    flows = small_flows(jnp.zeros(2))
+    warm = warm_up(jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep, progress_bar=False)
+    assert warm.flow == "layers" and not warm.is_partial and len(warm.trace.info.step_size) == 27
     # the starts and the states of all rounds
-    assert int(state.training.seen.count + state.training.heldout.count) == 20 + 27 * 20
-    first, second = trace.info.step_size[6], trace.info.step_size[7]
+    assert max(states) == 20 + 27 * 20
+    first, second = warm.trace.info.step_size[6:8]
     assert 0.3 < second / first < 3
+
+
+def counts_of(state):
+    return state.training.seen.count, state.training.heldout.count
 
 
 def make_sampler(flow):
@@ -88,8 +96,6 @@ def test_the_second_half_is_judged():
 def test_layers_train_on_while_they_learn(monkeypatch):
     monkeypatch.setattr(warmup, "ENOUGH", 1.1)
     monkeypatch.setattr(warmup, "STILL_LEARNING", -np.inf)
-    flows = [flowmcmc.gaussian_mixture(jnp.zeros(2)), flowmcmc.real_nvp(jnp.zeros(2), num_layers=2, hidden=8)]
-    *_, trace, _ = warm_up(
-        jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep_info, progress_bar=False
-    )
-    assert len(trace.info.step_size) == 7 + 3 * 20
+    flows = small_flows(jnp.zeros(2))
+    warm = warm_up(jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep_info, progress_bar=False)
+    assert len(warm.trace.info.step_size) == 7 + 3 * 20

@@ -1,0 +1,159 @@
+"""Runs that survive being killed: `sample` keeps what it has in a folder and, called again, goes on from there.
+
+The folder holds ``config.json`` (what the run is), ``warm`` (the end of warm-up) and ``draws-000001000``, ... (blocks
+of draws, with the chains' positions after each), written by orbax under another name and renamed when complete.
+Keys are folded from the round, so that the draws are those of an unbroken run, bit for bit.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from flowmcmc.base import PyTree, SamplingAlgorithm
+from flowmcmc.checks import leaf_names
+from flowmcmc.run import RunState, keep_all, run
+
+__all__ = ["Checkpoint", "describe_run", "drawn"]
+
+FORMAT = 1
+
+
+def describe_run(rng_key, logdensity_fn, positions: PyTree, options: dict) -> dict:
+    """What must be the same for a run to go on: options, versions, shapes, key, and the density where chains start."""
+    few = jax.tree.map(lambda leaf: leaf[:4], positions)
+    shapes = {name: list(leaf.shape) for name, leaf in zip(leaf_names(positions), jax.tree.leaves(positions))}
+    return {
+        "format": FORMAT,
+        "versions": {package: version(package) for package in ("flowmcmc", "jax", "blackjax")},
+        "double precision": bool(jax.config.read("jax_enable_x64")),
+        "key": np.asarray(jax.random.key_data(rng_key)).tolist(),
+        "positions": shapes,
+        "starts": digest(jax.tree.leaves(positions)),
+        "density at the first starts": [float(v) for v in jax.jit(jax.vmap(logdensity_fn))(few)],
+        **options,
+    }
+
+
+class Checkpoint:
+    """A run's folder.
+
+    Parameters
+    ----------
+    folder
+        Made if it does not exist.
+    config
+        Of `describe_run`; compared with what is there.
+
+    Raises
+    ------
+    ValueError
+        If the folder belongs to another run, naming the fields that differ.
+    """
+
+    def __init__(self, folder, config: dict):
+        self.folder = Path(folder).absolute()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.folder / "config.json"
+        config = json.loads(json.dumps(config))
+        if not path.exists():
+            writing = path.with_suffix(".writing")
+            writing.write_text(json.dumps(config, indent=1))
+            writing.replace(path)
+            return
+        try:
+            known = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(f"checkpoint {path} cannot be read: it was altered or truncated. {error}") from error
+        different = [name for name in config.keys() | known.keys() if config.get(name) != known.get(name)]
+        if different:
+            told = "; ".join(f"{name}: {known.get(name)} there, {config.get(name)} here" for name in sorted(different))
+            raise ValueError(f"checkpoint {self.folder} belongs to another run ({told}): name another folder.")
+
+    def save(self, name: str, tree: PyTree) -> None:
+        """Write the leaves of `tree` as `name`, or leave no trace of it."""
+        import orbax.checkpoint as ocp
+
+        leaves = {f"{index:03d}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(tree))}
+        writing = self.folder / f"{name}.writing"
+        shutil.rmtree(writing, ignore_errors=True)
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save(writing / "arrays", leaves)
+        (writing / "digest").write_text(digest(list(leaves.values())))
+        writing.rename(self.folder / name)
+
+    def load(self, name: str, make_like: Callable) -> Any:
+        """What `save` wrote, in the structure of what ``make_like()`` returns; None if it is not there.
+
+        Raises
+        ------
+        ValueError
+            If it is not what was written.
+        """
+        import orbax.checkpoint as ocp
+
+        path = self.folder / name
+        if not path.exists():
+            return None
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                found: Any = checkpointer.restore(path / "arrays")
+            leaves = [np.asarray(found[key]) for key in sorted(found)]
+            is_whole = digest(leaves) == (path / "digest").read_text()
+        except Exception as error:  # whatever a damaged file makes the reader raise
+            raise ValueError(
+                f"checkpoint {path} cannot be read ({type(error).__name__}): it was altered or truncated. Remove it, "
+                "and the run goes on from what was before."
+            ) from error
+        structure = jax.tree.structure(make_like())
+        if not is_whole or len(leaves) != structure.num_leaves:
+            raise ValueError(
+                f"checkpoint {path} does not hold what was written there: it was altered. Remove it, and the run goes "
+                "on from what was before."
+            )
+        return jax.tree.unflatten(structure, leaves)
+
+    def blocks(self) -> list[int]:
+        """Rounds done at the end of each block of draws, in order."""
+        return sorted(int(path.name.removeprefix("draws-")) for path in self.folder.glob("draws-*[0-9]"))
+
+
+def drawn(
+    store: Checkpoint, rng_key, algorithm: SamplingAlgorithm, state: RunState, num_rounds: int, every: int, progress_bar
+):
+    """`run` in blocks of `every` rounds, each kept, after those that are there. The state and the whole trace."""
+
+    def like():
+        return start.position, jax.eval_shape(lambda s: keep_all(*algorithm.step(rng_key, s)), start.sampler)
+
+    start = state
+    pieces = []
+    for done in store.blocks():
+        positions, trace = store.load(f"draws-{done:09d}", like)
+        state = RunState(done, algorithm.init(positions))
+        pieces.append(trace)
+    while state.round < num_rounds:
+        begun = state.round
+        size = min(every - begun % every, num_rounds - begun)
+        state, trace = run(rng_key, algorithm, state, size, progress_bar=progress_bar)
+        if state.round > begun:
+            store.save(f"draws-{state.round:09d}", (state.position, trace))
+            pieces.append(trace)
+        if state.round < begun + size:  # Ctrl-C
+            break
+    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces) if pieces else None
+
+
+def digest(leaves: list) -> str:
+    """SHA-256 of dtypes, shapes and bytes."""
+    found = hashlib.sha256()
+    for leaf in map(np.asarray, leaves):
+        found.update(f"{leaf.dtype}{leaf.shape}".encode())
+        found.update(np.ascontiguousarray(leaf).tobytes())
+    return found.hexdigest()
