@@ -24,9 +24,17 @@ def test_the_example_runs_and_is_right(tmp_path):
     assert (tmp_path / "draws.nc").stat().st_size > 0
 
 
+def test_the_example_of_long_runs(tmp_path):
+    code = EXAMPLES[0].replace("sample(1, logdensity, wide)", "sample(1, logdensity, wide, num_samples=10)")
+    code = code.replace("print(flowmcmc.summary(result))", "") + EXAMPLES[1].replace("10_000", "2000")
+    done = run(code + "print(result.settings['stopped'])", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "log Z = " in done.stdout and "targets met" in done.stdout
+
+
 def test_the_numpyro_examples_run_and_are_right(tmp_path):
-    code = EXAMPLES[1].replace("bridge.prior)", "bridge.prior, num_samples=200, progress_bar=False)")
-    code += EXAMPLES[2].replace(
+    code = EXAMPLES[2].replace("bridge.prior)", "bridge.prior, num_samples=200, progress_bar=False)")
+    code += EXAMPLES[3].replace(
         "num_warmup=400, num_samples=500", "num_warmup=100, num_samples=100, progress_bar=False"
     )
     code += "\nprint('gap', float(tree.posterior.gap.mean()), mcmc.get_samples()['gap'].mean())"
@@ -39,7 +47,7 @@ def test_the_numpyro_examples_run_and_are_right(tmp_path):
 
 
 def test_the_energy_based_example_runs_and_is_right(tmp_path):
-    code = EXAMPLES[3]
+    code = EXAMPLES[4]
     code += "\nprint('weight', ebm.grid_mode_weights(ebm.grid(model, fit.theta, low=-9, high=9), "
     code += "lambda x: (x[:, 0] > 0).astype(int))[1])\n"
     done = run(code, tmp_path)
