@@ -1,4 +1,4 @@
-"""Targets with known truth: log density, starting positions, and functions whose exact expectations are known."""
+"""Targets with known truth: log density, a wide start, modes and their weights, mean and variance."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,35 +17,34 @@ class Target(NamedTuple):
     ----------
     logdensity_fn
         Of one position, shape (dim,).
-    starts
-        ``(rng_key, num_chains) -> (num_chains, dim)``.
-    modes
-        Draws (n, dim) -> mode index (n,), or None.
-    weights
-        Exact weight of each mode, or None.
-    expectations
-        Name -> (function of draws (..., dim), its exact expectation).
     start
         A wide normal that knows no mode.
     mean, variance
         Exact, of each coordinate, shape (dim,).
+    modes
+        Draws (n, dim) -> mode index (n,), or None.
+    weights
+        Exact weight of each mode, or None.
     judged
         Coordinates whose variance can be estimated (finite fourth moment in practice), a slice.
     """
 
     logdensity_fn: Callable
-    starts: Callable
-    modes: Callable | None
-    weights: np.ndarray | None
-    expectations: dict
     start: flowmcmc.Density
     mean: np.ndarray
     variance: np.ndarray
+    modes: Callable | None = None
+    weights: np.ndarray | None = None
     judged: slice = slice(None)
 
 
+def wide(dim: int, scale) -> flowmcmc.Density:
+    """Independent normals about zero."""
+    return flowmcmc.normal(jnp.zeros(dim), scale=scale)
+
+
 def two_gaussians(dim: int) -> Target:
-    """Weights 2:1, unit covariance, ten standard deviations apart along the diagonal; starts half and half."""
+    """Weights 2:1, unit covariance, ten standard deviations apart along the diagonal."""
     shift = 5.0 / dim**0.5
 
     def logdensity(x):
@@ -53,80 +52,44 @@ def two_gaussians(dim: int) -> Target:
             jnp.log(2 / 3) - 0.5 * jnp.sum((x - shift) ** 2), jnp.log(1 / 3) - 0.5 * jnp.sum((x + shift) ** 2)
         )
 
-    def starts(rng_key, num_chains):
-        sign = jnp.where(jnp.arange(num_chains) % 2 == 0, 1.0, -1.0)[:, None]
-        return shift * sign + jax.random.normal(rng_key, (num_chains, dim))
-
     mean = shift / 3
-    return Target(
-        logdensity,
-        starts,
-        lambda x: (x.sum(-1) < 0).astype(int),
-        np.array([2, 1]) / 3,
-        {"mean": (lambda x: x[..., 0], mean), "square": (lambda x: x[..., 0] ** 2, 1 + shift**2)},
-        flowmcmc.normal(jnp.zeros(dim), scale=10.0),
-        np.full(dim, mean),
-        np.full(dim, 1 + shift**2 - mean**2),
-    )
+    variance = np.full(dim, 1 + shift**2 - mean**2)
+    modes = lambda x: (x.sum(-1) < 0).astype(int)
+    return Target(logdensity, wide(dim, 10.0), np.full(dim, mean), variance, modes, np.array([2, 1]) / 3)
 
 
 def eight_gaussians() -> Target:
-    """Equal weights on the unit circle, standard deviation 0.15; starts from a unit normal that knows no mode."""
+    """Equal weights on the unit circle, standard deviation 0.15."""
     angle = 2 * np.pi * np.arange(8) / 8
     centres = np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
     def logdensity(x):
         return jax.nn.logsumexp(-0.5 * jnp.sum((x - jnp.asarray(centres, x.dtype)) ** 2, axis=1) / 0.15**2)
 
-    return Target(
-        logdensity,
-        lambda rng_key, num_chains: jax.random.normal(rng_key, (num_chains, 2)),
-        lambda x: np.argmin(((x[:, None] - centres) ** 2).sum(-1), axis=1),
-        np.full(8, 1 / 8),
-        {"mean": (lambda x: x[..., 0], 0.0), "square": (lambda x: x[..., 0] ** 2, 0.5 + 0.15**2)},
-        flowmcmc.normal(jnp.zeros(2), scale=5.0),
-        np.zeros(2),
-        np.full(2, 0.5 + 0.15**2),
-    )
+    modes = lambda x: np.argmin(((x[:, None] - centres) ** 2).sum(-1), axis=1)
+    return Target(logdensity, wide(2, 5.0), np.zeros(2), np.full(2, 0.5 + 0.15**2), modes, np.full(8, 1 / 8))
 
 
 def rings() -> Target:
-    """Radius from an equal mixture of N(1..4, 0.15^2), uniform angle; starts from a normal of deviation 3."""
+    """Radius from an equal mixture of N(1..4, 0.15^2), uniform angle."""
 
     def logdensity(x):
         radius = jnp.sqrt(jnp.sum(x**2) + 1e-12)
         return jax.nn.logsumexp(-0.5 * ((radius - jnp.arange(1, 5)) / 0.15) ** 2) - jnp.log(radius)
 
     square = (1 + 4 + 9 + 16) / 4 + 0.15**2
-    return Target(
-        logdensity,
-        lambda rng_key, num_chains: 3 * jax.random.normal(rng_key, (num_chains, 2)),
-        lambda x: np.clip(np.round(np.linalg.norm(x, axis=1)), 1, 4).astype(int) - 1,
-        np.full(4, 1 / 4),
-        {"mean": (lambda x: x[..., 0], 0.0), "square": (lambda x: x[..., 0] ** 2, square / 2)},
-        flowmcmc.normal(jnp.zeros(2), scale=10.0),
-        np.zeros(2),
-        np.full(2, square / 2),
-    )
+    modes = lambda x: np.clip(np.round(np.linalg.norm(x, axis=1)), 1, 4).astype(int) - 1
+    return Target(logdensity, wide(2, 10.0), np.zeros(2), np.full(2, square / 2), modes, np.full(4, 1 / 4))
 
 
 def funnel(dim: int = 10) -> Target:
-    """Neal's funnel, v ~ N(0, 9) and the rest N(0, exp(v)); starts from a unit normal."""
+    """Neal's funnel, v ~ N(0, 9) and the rest N(0, exp(v)); the variance of v is judged."""
 
     def logdensity(x):
         return -(x[0] ** 2) / 18 - 0.5 * jnp.sum(x[1:] ** 2) * jnp.exp(-x[0]) - 0.5 * (dim - 1) * x[0]
 
-    return Target(
-        logdensity,
-        lambda rng_key, num_chains: jax.random.normal(rng_key, (num_chains, dim)),
-        None,
-        None,
-        {"v mean": (lambda x: x[..., 0], 0.0), "v square": (lambda x: x[..., 0] ** 2, 9.0)},
-        flowmcmc.normal(jnp.zeros(dim), scale=10.0),
-        np.zeros(dim),
-        np.array([9.0] + (dim - 1) * [np.exp(4.5)]),
-        judged=slice(0, 1),
-    )
+    variance = np.array([9.0] + (dim - 1) * [np.exp(4.5)])
+    return Target(logdensity, wide(dim, 10.0), np.zeros(dim), variance, judged=slice(0, 1))
 
 
 def banana(dim: int = 10) -> Target:
@@ -136,17 +99,8 @@ def banana(dim: int = 10) -> Target:
         bent = x[1] + 0.03 * x[0] ** 2 - 3
         return -(x[0] ** 2) / 200 - 0.5 * bent**2 - 0.5 * jnp.sum(x[2:] ** 2)
 
-    second = 1 + 0.03**2 * 2 * 100**2
-    return Target(
-        logdensity,
-        lambda rng_key, num_chains: 3 * jax.random.normal(rng_key, (num_chains, dim)),
-        None,
-        None,
-        {"x1 square": (lambda x: x[..., 0] ** 2, 100.0), "x2 square": (lambda x: x[..., 1] ** 2, second)},
-        flowmcmc.normal(jnp.zeros(dim), scale=20.0),
-        np.zeros(dim),
-        np.array([100.0, second] + (dim - 2) * [1.0]),
-    )
+    variance = np.array([100.0, 1 + 0.03**2 * 2 * 100**2] + (dim - 2) * [1.0])
+    return Target(logdensity, wide(dim, 20.0), np.zeros(dim), variance)
 
 
 def scales(dim: int = 13) -> Target:
@@ -158,20 +112,7 @@ def scales(dim: int = 13) -> Target:
         z = x / jnp.asarray(scale, x.dtype)
         return -0.5 * z @ jnp.asarray(precision, x.dtype) @ z
 
-    return Target(
-        logdensity,
-        lambda rng_key, num_chains: jnp.asarray(scale) * 2 * jax.random.normal(rng_key, (num_chains, dim)),
-        None,
-        None,
-        {
-            "smallest square": (lambda x: (x[..., 0] / scale[0]) ** 2, 1.0),
-            "largest square": (lambda x: (x[..., -1] / scale[-1]) ** 2, 1.0),
-            "product": (lambda x: x[..., 0] * x[..., -1] / scale[0] / scale[-1], 0.5),
-        },
-        flowmcmc.normal(jnp.zeros(dim), scale=10 * scale),
-        np.zeros(dim),
-        scale**2,
-    )
+    return Target(logdensity, wide(dim, 10 * scale), np.zeros(dim), scale**2)
 
 
 TARGETS = {

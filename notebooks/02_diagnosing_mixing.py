@@ -60,7 +60,9 @@ def logdensity(x):
 # %%
 noise = 2.0 * jax.random.normal(jax.random.key(1), (60, DIM))
 spread_starts = jnp.asarray(CENTRES)[jnp.arange(60) % 3] + noise
-flow = flowmcmc.gaussian_mixture(jnp.zeros(DIM), num_components=6)  # enough for hills; the default is real_nvp
+flow = flowmcmc.gaussian_mixture(
+    jnp.zeros(DIM), num_components=6
+)  # enough for hills; by default such a mixture is tried first
 
 # %% [markdown]
 # Two helpers: one line of numbers for a run, and a raster of the mode that each chain is in.
