@@ -60,9 +60,7 @@ def logdensity(x):
 # %%
 noise = 2.0 * jax.random.normal(jax.random.key(1), (60, DIM))
 spread_starts = jnp.asarray(CENTRES)[jnp.arange(60) % 3] + noise
-flow = flowmcmc.gaussian_mixture(
-    jnp.zeros(DIM), num_components=6
-)  # enough for hills; by default such a mixture is tried first
+flow = flowmcmc.gaussian_mixture(jnp.zeros(DIM), num_components=6)  # enough for hills
 
 # %% [markdown]
 # Two helpers: one line of numbers for a run, and a raster of the mode that each chain is in.
