@@ -193,8 +193,8 @@ print(report("starts in one mode", one_mode))
 # Half of the density is missing, and most numbers look as good as in the healthy run, or better. This is not a flaw of
 # one diagnostic: draws that never saw a region hold no information about it. The sampler was exact, but 500 rounds are
 # not enough for a jump that happens once in a very long time. Here one chain of sixty stumbled upon another mode, by a
-# proposal from the broad part of the flow (`defensive`), and its long wait there gives the run away. Do not count on it:
-# of the remaining mode there is no trace.
+# proposal from the broad part of the flow (`defensive`), and its long wait there gives the run away. Do not count on
+# it: of the remaining mode there is no trace.
 #
 # What helps is outside of the draws:
 #
