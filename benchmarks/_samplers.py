@@ -15,19 +15,18 @@ import numpy as np
 def flowmcmc(target, seed: int, seconds: float):
     """Defaults; drawn on in blocks of 1000."""
     import flowmcmc
-    from flowmcmc.run import keep_all
 
     result = flowmcmc.sample(seed, target.logdensity_fn, target.start, progress_bar=False)
     yield np.swapaxes(result.trace.position, 0, 1)
     state = result.state
     while True:
-        state, trace = flowmcmc.run(result.rng_key, result.algorithm, state, 1000, keep=keep_all, progress_bar=False)
+        state, trace = flowmcmc.run(result.rng_key, result.algorithm, state, 1000, progress_bar=False)
         yield np.swapaxes(trace.position, 0, 1)
 
 
 def blackjax_smc(target, seed: int, seconds: float, num_particles: int = 2000):
-    """Adaptive tempered SMC with HMC moves as in BlackJAX's examples (10 leapfrog steps, ESS 0.5, one move a stage, a
-    unit mass); the step size of a stage follows acceptance, which the examples set by hand. Each cloud is one chain."""
+    """Adaptive tempered SMC at ESS 0.5 with two HMC moves of 10 leapfrog steps a stage, the mass from the particles'
+    variances, the step size following acceptance; then again from a new cloud. Each cloud is one chain."""
     import blackjax
     from blackjax.smc import adaptive_tempered, resampling
 
@@ -57,7 +56,6 @@ def blackjax_smc(target, seed: int, seconds: float, num_particles: int = 2000):
         key, key_start = jax.random.split(key)
         state, step_size = adaptive_tempered.init(draw(key_start)), jnp.asarray(0.2)
         state = jax.tree.map(jnp.asarray, state)
-        is_last = False
         for index in range(1000):
             is_last = bool(state.tempering_param >= 1.0)
             state, step_size = stage(jax.random.fold_in(key, index), state, step_size)
@@ -84,13 +82,12 @@ def numpyro_nuts(target, seed: int, seconds: float):
 
 def flowmc(target, seed: int, seconds: float):
     """RQSpline_MALA_Bundle with its default flow, 100 chains, 20 training loops of 20 local and 20 flow steps and 10
-    epochs; then production loops, each a run of its own until the budget ends."""
+    epochs, and one production loop for each second of the budget, five at least: one run, however long it takes."""
     from flowMC.resource_strategy_bundle.RQSpline_MALA import RQSpline_MALA_Bundle
     from flowMC.Sampler import Sampler
 
     key_bundle, key_start, key_run = jax.random.split(jax.random.key(seed), 3)
     dim, chains = target.start.sample(key_start).shape[0], 100
-    # what one production loop costs is unknown beforehand; in trials training took most of a short budget
     loops = max(5, int(seconds))
     bundle = RQSpline_MALA_Bundle(
         key_bundle,

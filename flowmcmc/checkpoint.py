@@ -1,7 +1,7 @@
 """Runs that survive being killed: `sample` keeps what it has in a folder and, called again, goes on from there.
 
-The folder holds ``config.json`` (what the run is), ``warm`` (the end of warm-up) and ``draws-000001000``, ... (blocks
-of draws, with the chains' positions after each), written by orbax under another name and renamed when complete.
+The folder holds ``config.json`` (what the run is), ``warm-`` and a flow's name (the end of warm-up), and blocks of
+draws with the chains' positions after each, ``draws-000001000``, ...; all are renamed when complete.
 Keys are folded from the round, so that the draws are those of an unbroken run, bit for bit.
 """
 

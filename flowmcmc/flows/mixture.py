@@ -68,6 +68,8 @@ def sample(rng_key: Array, mixture: Mixture, defensive: float) -> Array:
     cumulative = jnp.cumsum(jnp.exp(mixture.log_weights))
     k = jnp.argmax(u_component < cumulative / cumulative[-1])  # the first of them; never one of weight zero, as u < 1
     z = mixture.means[k] + mixture.cholesky[k] @ normal
+    if defensive == 0.0:
+        return z
     heavy = SPREAD * normal * jnp.sqrt(DEGREES / jnp.sum(extra**2))
     return jnp.where(u_defensive < defensive, heavy, z)
 
