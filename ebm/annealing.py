@@ -104,9 +104,16 @@ def reverse_ais(
     step_size: float | Callable = 0.1,
     local: Callable = blackjax.mala,
 ) -> AIS:
-    """From draws of the model, leaves (walkers, ...), back to the tilt: a stochastic upper bound of log Z.
+    """From draws of the model back to the tilt: a stochastic upper bound of log Z.
 
-    Options and errors are those of `ais`; the standard error takes the walkers as independent.
+    Errors are those of `ais`; the standard error takes the walkers as independent.
+
+    Parameters
+    ----------
+    rng_key, model, theta, num_temperatures, num_steps, step_size, local
+        As in `ais`.
+    positions
+        Draws of the model, leaves (walkers, ...).
     """
     check({"number of positions": num_chains(positions), "num_temperatures": num_temperatures, "num_steps": num_steps})
     sizes = step_sizes(step_size, num_temperatures)
@@ -125,7 +132,15 @@ def ais_bracket(
     step_size: float | Callable = 0.1,
     local: Callable = blackjax.mala,
 ) -> tuple[AIS, AIS]:
-    """Bounds of log Z from below and above: `num_walkers` up from the tilt, and `positions` down from the model."""
+    """Bounds of log Z from below and above: `num_walkers` up from the tilt, and `positions` down from the model.
+
+    Parameters
+    ----------
+    rng_key, model, theta, num_walkers, num_temperatures, num_steps, step_size, local
+        As in `ais`.
+    positions
+        As in `reverse_ais`.
+    """
     key_up, key_down = jax.random.split(rng_key)
     shared = {"num_temperatures": num_temperatures, "num_steps": num_steps, "step_size": step_size, "local": local}
     lower = ais(key_up, model, theta, num_walkers=num_walkers, **shared)

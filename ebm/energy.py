@@ -83,6 +83,15 @@ def mlp(
 def conv(position, *, channels: Sequence[int] = (32, 64, 64), activation: Callable = jax.nn.silu) -> Energy:
     """Small convolutional energy of images (height, width, channels), half the resolution at each layer.
 
+    Parameters
+    ----------
+    position
+        One image; gives the shape and dtype.
+    channels
+        Of each layer.
+    activation
+        After each layer; smooth, if the loss or the kernel takes gradients in positions.
+
     Raises
     ------
     ValueError

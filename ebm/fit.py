@@ -42,6 +42,8 @@ class Fit:
         Positions of the first 128 persistent chains at every look, (look, chain, ...); None without such chains.
     partial
         Whether training was interrupted.
+    algorithm, rng_key, monitor, look_every
+        What `more` goes on with.
     """
 
     model: Model
@@ -113,7 +115,8 @@ def fit(
 
     Returns
     -------
-    A `Fit`. Ctrl-C returns what there is, marked ``partial``; ``fit.more`` goes on from there.
+    Fit
+        Ctrl-C returns what there is, marked ``partial``; ``fit.more`` goes on from there.
 
     Raises
     ------

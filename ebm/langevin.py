@@ -24,12 +24,26 @@ class LangevinInfo(NamedTuple):
 
 
 def ula(logdensity_fn, step_size) -> SamplingAlgorithm:
-    """Unadjusted Langevin, BlackJAX's integrator; a step into NaN or infinity is not taken, but counted."""
+    """Unadjusted Langevin, BlackJAX's integrator; a step into NaN or infinity is not taken, but counted.
+
+    Parameters
+    ----------
+    logdensity_fn
+        Unnormalised log density of one position.
+    step_size
+        Half the variance of the noise.
+    """
     return langevin(logdensity_fn, step_size, overdamped_langevin)
 
 
 def gradient_ascent(logdensity_fn, step_size) -> SamplingAlgorithm:
-    """Noise-free Langevin."""
+    """Noise-free Langevin.
+
+    Parameters
+    ----------
+    logdensity_fn, step_size
+        As in `ula`.
+    """
     return langevin(logdensity_fn, step_size, ascent)
 
 

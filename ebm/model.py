@@ -41,7 +41,13 @@ class Model(NamedTuple):
 
 
 def tilted(flow: Flow, params) -> Density:
-    """A flow with parameters that stay fixed as rho (NT-EBM, Nijkamp et al., arXiv 2006.06897)."""
+    """A flow with parameters that stay fixed as rho (NT-EBM, Nijkamp et al., arXiv 2006.06897).
+
+    Parameters
+    ----------
+    flow, params
+        A normalised density, trained before.
+    """
     return Density(
         lambda position: flow.log_prob(params, position), lambda key: flow.sample_and_log_prob(key, params)[0]
     )

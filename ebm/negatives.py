@@ -37,21 +37,49 @@ class PersistentState(NamedTuple):
 
 
 def local_tuning(step_size: float, position) -> Tuning:
-    """Tuning of a local kernel with a fixed step size, in units of the position itself."""
+    """Tuning of a local kernel with a fixed step size, in units of the position itself.
+
+    Parameters
+    ----------
+    step_size
+        Of the kernel.
+    position
+        Gives the shape and dtype.
+    """
     if not step_size > 0:
         raise ValueError(f"step_size must be positive, got {step_size}.")
     return Tuning(None, jnp.asarray(step_size, jnp.result_type(float)), jax.tree.map(jnp.ones_like, position))
 
 
 def contrastive_divergence(make_sampler: Callable, *, num_rounds: int = 1) -> NegativeSampler:
-    """Chains that start at the batch of data, one for each point; `num_rounds` rounds of the sampler."""
+    """Chains that start at the batch of data, one for each point.
+
+    Parameters
+    ----------
+    make_sampler
+        As in `persistent`.
+    num_rounds
+        Of the sampler, for each update.
+    """
     return from_start(make_sampler, lambda rng_key, batch: batch, num_rounds)
 
 
 def short_run(
     make_sampler: Callable, start: Callable, *, num_chains: int = 256, num_rounds: int = 1
 ) -> NegativeSampler:
-    """Chains that start anew from ``start(rng_key) -> position``, say ``tilt.sample``."""
+    """Chains that start anew for each update.
+
+    Parameters
+    ----------
+    make_sampler
+        As in `persistent`.
+    start
+        ``rng_key -> position``, say ``tilt.sample``.
+    num_chains
+        How many.
+    num_rounds
+        Of the sampler, for each update.
+    """
     check(num_chains=num_chains, num_rounds=num_rounds)
     return from_start(
         make_sampler, lambda rng_key, batch: jax.vmap(start)(jax.random.split(rng_key, num_chains)), num_rounds

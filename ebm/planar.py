@@ -84,7 +84,14 @@ def log_densities(model, theta, positions):
 
 
 def grid_mode_weights(grid: Grid, labels: Callable) -> np.ndarray:
-    """Mass of each mode, (modes,); `labels` maps points (n, 2) to integers (n,) from 0.
+    """Mass of each mode, (modes,).
+
+    Parameters
+    ----------
+    grid
+        Of `grid`.
+    labels
+        From points (n, 2) to integers (n,) from 0.
 
     Raises
     ------

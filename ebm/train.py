@@ -45,7 +45,15 @@ class TrainInfo(NamedTuple):
 
 
 def default_optimizer(num_steps: int, learning_rate: float = 3e-3) -> optax.GradientTransformation:
-    """Adam, clipped to norm 10, the rate held for half of `num_steps` and then lowered to a hundredth on a cosine."""
+    """Adam, clipped to norm 10, the rate held for half of `num_steps` and then lowered to a hundredth on a cosine.
+
+    Parameters
+    ----------
+    num_steps
+        Updates of the whole training.
+    learning_rate
+        Of the first half.
+    """
     half = max(1, num_steps // 2)
     schedule = optax.join_schedules(
         [optax.constant_schedule(learning_rate), optax.cosine_decay_schedule(learning_rate, half, 0.01)], [half]

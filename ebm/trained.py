@@ -37,7 +37,9 @@ class EBM:
     positions
         Draws of the model, one for each chain; `sample` goes on from them.
     log_z
-        A `flowmcmc.evidence.LogZ`; printed, it is a number only if nothing speaks against it.
+        A `flowmcmc.LogZ`; printed, it is a number only if nothing speaks against it.
+    local
+        The kernel of its local steps.
     result
         The run behind it, for ``flowmcmc.summary``; None after `load`.
     """
@@ -140,6 +142,8 @@ def finish(
         As in ``flowmcmc.sample``.
     num_chains, num_warmup, num_samples
         Half of the chains start at data points, half at draws of the tilt.
+    progress_bar
+        Show one.
     """
     if num_chains < 2:
         raise ValueError(f"num_chains must be at least 2, got {num_chains}: half start at data, half at the tilt.")

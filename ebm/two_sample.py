@@ -37,7 +37,8 @@ def mmd(x: Any, y: Any, *, bandwidth: float | None = None, rng_key, num_permutat
 
     Returns
     -------
-    The value (it can be slightly negative) and the p-value.
+    tuple
+        The value (it can be slightly negative) and the p-value.
 
     Raises
     ------
@@ -81,7 +82,8 @@ def c2st(rng_key, x: Any, y: Any, *, num_neighbours: int | None = None) -> tuple
 
     Returns
     -------
-    The accuracy, and the standard error that it has if the laws are the same: 0.5 / sqrt(number tested).
+    tuple
+        The accuracy, and the standard error that it has if the laws are the same: 0.5 / sqrt(number tested).
 
     Raises
     ------

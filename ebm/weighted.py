@@ -35,6 +35,13 @@ def importance_sampling(flow: Flow, params, *, num_draws: int = 1024) -> Negativ
     """Self-normalised importance sampling with a fixed flow, say one fitted to the data by `flowmcmc.fit_flow`.
 
     Biased by O(1 / num_draws); useless where ``info.ess`` is small. A flow that misses a mode never shows it.
+
+    Parameters
+    ----------
+    flow, params
+        Where the negatives are drawn from.
+    num_draws
+        Negatives for each update.
     """
     check(num_draws=num_draws)
 

@@ -105,9 +105,10 @@ def adaptive(
 
     Returns
     -------
-    ``init(positions, rng_key)`` and ``step(rng_key, state)``; ``state.tuning`` is what `freeze` takes. In place of
-    positions `init` also takes the `AdaptiveState` of a sampler with another flow: its chains, what it remembers, and
-    its step size go on.
+    SamplingAlgorithm
+        ``init(positions, rng_key)`` and ``step(rng_key, state)``; ``state.tuning`` is what `freeze` takes. In place of
+        positions `init` also takes the `AdaptiveState` of a sampler with another flow: its chains, what it remembers,
+        and its step size go on.
 
     Raises
     ------

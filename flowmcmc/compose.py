@@ -72,6 +72,11 @@ def vmap_chains(algorithm: SamplingAlgorithm) -> SamplingAlgorithm:
     """The same sampler on many chains: positions, states and infos get the chain axis first.
 
     Each chain has a key of its own. ``init(positions, rng_key)`` may go without a key where the kernel needs none.
+
+    Parameters
+    ----------
+    algorithm
+        A sampler of one chain, of this library or BlackJAX's.
     """
 
     def init_fn(positions, rng_key=None):

@@ -25,9 +25,10 @@ def to_datatree(trace: Trace | None, *, warmup: Trace | None = None, attrs: dict
 
     Returns
     -------
-    ``posterior`` (chain, draw, ...) under the position's own names, nested ones joined by dots, a bare array as ``x``;
-    ``sample_stats`` with ``lp``, ``acceptance_rate``, ``diverging`` and the rates of either kind of step;
-    ``warmup_history`` (round,) with losses, step size and acceptance averaged over chains.
+    xarray.DataTree
+        ``posterior`` (chain, draw, ...) under the position's own names, nested ones joined by dots, a bare array as
+        ``x``; ``sample_stats`` with ``lp``, ``acceptance_rate``, ``diverging`` and the rates of either kind of step;
+        ``warmup_history`` (round,) with losses, step size and acceptance averaged over chains.
     """
     import arviz as az  # takes seconds to import
     import xarray as xr

@@ -21,7 +21,14 @@ class Density(NamedTuple):
 
 
 def normal(position, *, loc=0.0, scale=1.0) -> Density:
-    """Independent normals over positions shaped like `position`; `loc` and `scale` broadcast to its raveled length.
+    """Independent normals over positions of one shape.
+
+    Parameters
+    ----------
+    position
+        Any pytree of floating arrays; gives the shape and dtype.
+    loc, scale
+        Mean and standard deviation; they broadcast to the raveled length of `position`.
 
     Raises
     ------
@@ -44,6 +51,13 @@ def normal(position, *, loc=0.0, scale=1.0) -> Density:
 
 def uniform(position, *, low, high) -> Density:
     """The box [low, high] in each coordinate; outside the log density is -inf, where adjusted kernels never go.
+
+    Parameters
+    ----------
+    position
+        Any pytree of floating arrays; gives the shape and dtype.
+    low, high
+        Ends of the box; they broadcast to the raveled length of `position`.
 
     Raises
     ------

@@ -112,6 +112,11 @@ def rejections(datatree):
 
     ``longest_rejection`` counts rounds in a row without an accepted flow proposal; a long one means that the chain sits
     where the flow's density is far too small.
+
+    Parameters
+    ----------
+    datatree
+        A DataTree with ``sample_stats``, or a `SampleResult`.
     """
     import xarray as xr
 
@@ -156,6 +161,13 @@ def nested_rhat(datatree, num_superchains: int = 8):
 
     Chain i belongs to superchain ``i % num_superchains``; the theory asks that the chains of one superchain start
     at one place, otherwise read it as a bound.
+
+    Parameters
+    ----------
+    datatree
+        A DataTree with ``posterior``, or a `SampleResult`.
+    num_superchains
+        Groups of chains that are compared with each other.
 
     Raises
     ------

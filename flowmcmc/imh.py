@@ -67,8 +67,9 @@ def imh(logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> SamplingAlgori
 
     Returns
     -------
-    ``init(position, rng_key=None)`` and ``step(rng_key, state)``. From a start of zero density the first valid
-    proposal is accepted. A NaN or infinite proposal is rejected and counted.
+    SamplingAlgorithm
+        ``init(position, rng_key=None)`` and ``step(rng_key, state)``. From a start of zero density the first valid
+        proposal is accepted. A NaN or infinite proposal is rejected and counted.
 
     Example
     -------

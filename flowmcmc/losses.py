@@ -1,9 +1,11 @@
-r"""What the flow is trained to minimise. A loss is ``(rng_key, params, batch, flow, logdensity_fn) -> scalar``.
+r"""What the flow is trained to minimise.
 
-forward_kl          -E_p[log q]             chain states as draws of p (arXiv 2105.12603)
-pool_forward_kl     -E sum_i w_i log q(y_i) the pools of i-SIR, Rao-Blackwellised (Samsonov et al., arXiv 2111.02702)
-reverse_kl          E_q[log q - log p]      needs no draws of p, but forgets modes: mix it in, never use it alone
-mixture             sum_j c_j loss_j
+A loss is ``(rng_key, params, batch, flow, logdensity_fn) -> scalar``::
+
+    forward_kl       -E_p[log q]              chain states as draws of p (arXiv 2105.12603)
+    pool_forward_kl  -E sum_i w_i log q(y_i)  the pools of i-SIR, Rao-Blackwellised (Samsonov et al., arXiv 2111.02702)
+    reverse_kl       E_q[log q - log p]       needs no draws of p, but forgets modes: mix it in, never use it alone
+    mixture          sum_j c_j loss_j
 """
 
 from collections.abc import Callable
@@ -34,15 +36,35 @@ class Batch(NamedTuple):
 
 
 Loss = Callable[[Array, PyTree, Batch, Flow, LogDensity], Array]
+"""``(rng_key, params, batch, flow, logdensity_fn) -> scalar``, see `Batch`."""
 
 
 def forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdensity_fn: LogDensity) -> Array:
-    """Mean of -log q over the chain states: the forward Kullback-Leibler divergence up to a constant, in nats."""
+    """Mean of -log q over the chain states: the forward Kullback-Leibler divergence up to a constant, in nats.
+
+    Parameters
+    ----------
+    rng_key, logdensity_fn
+        Not used here.
+    params, flow
+        The density in training.
+    batch
+        Its `positions` are read.
+    """
     return -jnp.mean(jax.vmap(flow.log_prob, (None, 0))(params, batch.positions))
 
 
 def pool_forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdensity_fn: LogDensity) -> Array:
     """Forward KL over every i-SIR candidate, weighted with the probability of being chosen.
+
+    Parameters
+    ----------
+    rng_key, logdensity_fn
+        Not used here.
+    params, flow
+        The density in training.
+    batch
+        Its pools are read.
 
     Raises
     ------
@@ -59,7 +81,19 @@ def pool_forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, lo
 
 
 def reverse_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdensity_fn: LogDensity) -> Array:
-    """Mean of log q - log p over fresh draws of the flow, as many as chain states in the batch."""
+    """Mean of log q - log p over fresh draws of the flow, as many as chain states in the batch.
+
+    Parameters
+    ----------
+    rng_key
+        For the draws.
+    params, flow
+        The density in training.
+    batch
+        Only its size is read.
+    logdensity_fn
+        log p of one position, up to a constant.
+    """
     keys = jax.random.split(rng_key, jax.tree.leaves(batch.positions)[0].shape[0])
     positions, log_prob = jax.vmap(flow.sample_and_log_prob, (0, None))(keys, params)
     return jnp.mean(log_prob - jax.vmap(logdensity_fn)(positions))
@@ -67,6 +101,11 @@ def reverse_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdens
 
 def mixture(*terms: tuple[float, Loss]) -> Loss:
     """Weighted sum of losses.
+
+    Parameters
+    ----------
+    *terms
+        Pairs of a coefficient and a loss.
 
     Example
     -------

@@ -78,7 +78,8 @@ def freeze(
 
     Returns
     -------
-    ``init(positions, rng_key=None)`` and ``step``, whose info is a `RoundInfo`.
+    SamplingAlgorithm
+        ``init(positions, rng_key=None)`` and ``step``, whose info is a `RoundInfo`.
     """
     check_steps(flow, num_local_steps, num_flow_steps)
 

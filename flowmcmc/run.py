@@ -84,8 +84,9 @@ def run(
 
     Returns
     -------
-    The `RunState` and the kept trees stacked over rounds (`Trace` by default). After Ctrl-C both hold the rounds done
-    so far, ``state.round`` says how many, and a warning is given.
+    tuple
+        The `RunState` and the kept trees stacked over rounds (`Trace` by default). After Ctrl-C both hold the rounds
+        done so far, ``state.round`` says how many, and a warning is given.
 
     Raises
     ------

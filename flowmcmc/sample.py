@@ -93,8 +93,9 @@ patience
 
     Returns
     -------
-    A `SampleResult`; ``flowmcmc.summary(result)`` says whether to trust it. Ctrl-C ends the phase it falls in and
-    returns what there is, marked ``partial``.
+    SampleResult
+        ``flowmcmc.summary(result)`` says whether to trust it. Ctrl-C ends the phase it falls in and returns what there
+        is, marked ``partial``.
 
     Raises
     ------

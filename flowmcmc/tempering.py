@@ -28,8 +28,17 @@ IMPOSSIBLE = -1e20  # finite, so that zero times it is zero
 
 
 class Particles(NamedTuple):
-    """`positions` with the particle axis first, equally weighted; `log_z`, the estimate of the target's log integral;
-    and for each stage the `tempering` reached and the mean acceptance rate of the moves before it."""
+    """What `tempered_smc` returns.
+
+    Attributes
+    ----------
+    positions
+        Particle axis first, equally weighted.
+    log_z
+        Estimate of the target's log integral, nats.
+    tempering, acceptance_rate
+        For each stage the inverse temperature reached, and the mean acceptance of the moves before it.
+    """
 
     positions: PyTree
     log_z: float
@@ -74,6 +83,8 @@ def tempered_smc(
         The moves of a stage, as in `flowmcmc.adaptive`.
     target_ess
         Effective sample size of the weights, as a fraction, down to which each stage may go; more means more stages.
+    progress_bar
+        Show one, with the inverse temperature.
 
     Raises
     ------

@@ -29,10 +29,14 @@ def draw_until(
     max_seconds
         For this call; the block that is begun then is the last. What it takes to draw a block is known from the ones
         before, so that it is not much exceeded.
+    progress_bar
+        Show one.
 
     Returns
     -------
-    The result with all draws; ``settings["stopped"]`` says why: ``targets met``, ``out of time`` or ``interrupted``.
+    SampleResult
+        With all draws; ``settings["stopped"]`` says why it stopped: ``targets met``, ``out of time`` or
+        ``interrupted``.
 
     Raises
     ------

@@ -36,8 +36,9 @@ def flow_contrastive(model: Model, flow: Flow, params: Any) -> Method:
 
     Returns
     -------
-    A `Method` whose loss has the value of L and the gradients of L in theta and log Z, of -L in the flow's parameters;
-    `MethodInfo` reports the learned log Z.
+    Method
+        Its loss has the value of L and the gradients of L in theta and log Z, of -L in the flow's parameters;
+        `MethodInfo` reports the learned log Z.
 
     Raises
     ------

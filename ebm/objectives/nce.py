@@ -34,7 +34,8 @@ def nce(model: Model, noise: Density, *, noise_ratio: int = 1) -> Method:
 
     Returns
     -------
-    A `Method` whose `MethodInfo` reports the learned log Z.
+    Method
+        Its `MethodInfo` reports the learned log Z.
 
     Raises
     ------
@@ -69,6 +70,13 @@ def nce(model: Model, noise: Density, *, noise_ratio: int = 1) -> Method:
 
 def mixed(noise_a: Density, noise_b: Density, *, share: float = 0.5) -> Density:
     """The mixture share * a + (1 - share) * b, say of a flow near the data and of a broad normal that covers the rest.
+
+    Parameters
+    ----------
+    noise_a, noise_b
+        Normalised densities over the same positions.
+    share
+        Of draws that come from `noise_a`.
 
     Raises
     ------
