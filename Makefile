@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint notebooks bench clean
+.PHONY: help demo test lint notebooks bench docs clean
 .NOTPARALLEL:
 
 help: ## list the targets
@@ -37,8 +37,11 @@ BENCHMARKS := $(filter-out benchmarks/_%,$(wildcard benchmarks/*.py))
 bench: .venv/installed-test ## run every benchmarks/*.py
 	@set -e; for file in $(BENCHMARKS); do echo "$(PY) $$file"; $(PY) "$$file"; done
 
+docs: .venv/installed-docs ## build the site from docs/ and the docstrings into site/; warnings are errors
+	JAX_PLATFORMS=cpu $(PY) -m sphinx -W --keep-going -q -b html docs site
+
 clean: ## remove the environment and everything generated
-	rm -rf .venv .jax_cache .pytest_cache .ruff_cache demo_output build *.egg-info
+	rm -rf .venv .jax_cache .pytest_cache .ruff_cache demo_output site build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # one environment; a stamp per extra, so that `make demo` installs no more than the demo needs
