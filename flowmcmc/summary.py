@@ -49,8 +49,10 @@ class Summary:
             )
         return "NOT to be trusted yet:\n" + "\n".join(f"  - {problem}" for problem in self.problems)
 
-    def __str__(self) -> str:
-        lines = [self.table.to_string(max_rows=20), ""]
+    @property
+    def acceptance(self) -> list[str]:
+        """Acceptance and waits of the kernels, and how well the flow alone does, in words."""
+        lines = []
         for name, values in self.rejections.items():
             worst = "longest" if name.startswith("longest") else "lowest"
             number = float(values.max() if worst == "longest" else values.min())
@@ -60,6 +62,10 @@ class Summary:
             lines.append(
                 f"flow alone: Pareto k {self.importance.pareto_k:.2f}, ESS {self.importance.ess:.1%} of its draws"
             )
+        return lines
+
+    def __str__(self) -> str:
+        lines = [self.table.to_string(max_rows=20), "", *self.acceptance]
         if self.modes is not None:
             for index, (weight, error) in enumerate(zip(self.modes.weights, self.modes.mcse)):
                 shown = "error unknown" if np.isnan(error) else f"+- {error:.4f}"
