@@ -14,6 +14,8 @@ from targets import two_modes
 
 import flowmcmc
 from flowmcmc import plots
+from flowmcmc.plots.flow import draw_weights
+from flowmcmc.plots.parts import new_figure
 
 SMALL = {"num_warmup": 30, "num_samples": 100, "progress_bar": False}
 CENTRES = np.array([[3.0, 3.0], [-3.0, -3.0]])
@@ -94,7 +96,7 @@ def test_coordinates_are_taken_by_name(result, found):
 def test_axes_show_rare_modes_but_not_far_tails():
     rng = np.random.default_rng(0)
     draws = rng.normal(size=(10, 1000, 1))
-    draws[:, 500:502] += 50  # a mode of two draws in a thousand
+    draws[:, 500] += 50  # a mode of one draw in a thousand
     draws[0, 0] = 1e6
     figure = plots.plot_pairs(tree_of(draws), modes=lambda x: ((x > 40) & (x < 60))[:, 0].astype(int))
     assert figure.axes[0].get_xlim()[0] > -20 and 50 < figure.axes[0].get_xlim()[1] < 100
@@ -136,11 +138,14 @@ def test_flow_and_chains_side_by_side(result):
     assert f"{known.ess:.1%}" in weights.get_title()  # the same draws as there
 
 
-def test_a_flow_that_lies_elsewhere_shows_in_the_weights(result):
-    params = result.tuning.params
-    moved = params._replace(affine=params.affine._replace(loc=params.affine.loc + 30.0))
-    figure = plots.plot_flow(replace(result, tuning=result.tuning._replace(params=moved)), num_draws=500)
-    assert figure.axes[-1].get_xlim()[1] > plots.plot_flow(result, num_draws=500).axes[-1].get_xlim()[1] + 5
+def test_weights_out_of_reach_are_counted_at_the_edges():
+    axis = new_figure(3, 3).subplots()
+    on_chains = np.concatenate([np.zeros(90), np.full(10, 15.0)])  # where the flow is far too small
+    draw_weights(axis, on_chains, np.concatenate([np.zeros(98), [-np.inf, np.nan]]))
+    chains, flow = (patch.get_xy() for patch in axis.patches)
+    assert chains[chains[:, 0] > 10, 1].max() == pytest.approx(0.1)
+    assert flow[0, 0] < 0 and flow[:3, 1].max() == pytest.approx(0.02)
+    assert axis.get_title() == "weights, ESS of the flow 98.0%"
 
 
 def test_no_picture_of_a_flow_that_was_not_used(stuck, result):
@@ -194,11 +199,12 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_report_of_broken_draws(name, tmp_path):
     draws, words = BROKEN[name]
-    tree = tree_of(draws)
+    tree = tree_of(draws, **{"<b>": "<i>"})
     found = flowmcmc.summary(tree, modes=lambda x: np.zeros(len(x), int))
     flowmcmc.plot_report(tree, tmp_path / "report.html", summary=found)
     page = (tmp_path / "report.html").read_text()
     assert '<div class="verdict bad">' in page and words in page
+    assert "<td>&lt;b&gt;</td><td>&lt;i&gt;</td>" in page
 
 
 def test_a_report_of_draws_from_a_file(result, tmp_path):
