@@ -23,6 +23,7 @@ from ebm.objectives import (
     sliced_score_matching,
 )
 from ebm.planar import grid, grid_mode_weights
+from ebm.plots import plot_energy
 from ebm.train import default_optimizer, trainer
 from ebm.trained import EBM, finish, load
 from ebm.two_sample import c2st, mmd
@@ -68,6 +69,7 @@ __all__ = [
     "nce",
     "normal",
     "persistent",
+    "plot_energy",
     "reverse_ais",
     "score_matching",
     "short_run",

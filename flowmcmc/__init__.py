@@ -19,6 +19,8 @@ from flowmcmc.imh import imh
 from flowmcmc.isir import isir
 from flowmcmc.local import jittered
 from flowmcmc.neutra import neutra
+from flowmcmc.plots import plot_chains, plot_flow, plot_modes, plot_pairs, plot_ranks, plot_warmup
+from flowmcmc.report import plot_report
 from flowmcmc.result import SampleResult
 from flowmcmc.rounds import Tuning, freeze
 from flowmcmc.run import run
@@ -55,6 +57,13 @@ __all__ = [
     "nested_rhat",
     "neutra",
     "normal",
+    "plot_chains",
+    "plot_flow",
+    "plot_modes",
+    "plot_pairs",
+    "plot_ranks",
+    "plot_report",
+    "plot_warmup",
     "real_nvp",
     "rejections",
     "run",

@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from flowmcmc.density import normal
-from flowmcmc.diagnostics import coordinate_names
+from flowmcmc.report import plot_report
 from flowmcmc.result import SampleResult
 from flowmcmc.sample import sample
-from flowmcmc.summary import summary
+from flowmcmc.summary import Summary, summary
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the arguments, run, write ``draws.nc``, ``summary.txt`` and a picture; return the exit status."""
+    """Parse the arguments, run, write draws, summary, report and a picture; return the exit status."""
     arguments = parser().parse_args(argv)
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
@@ -62,20 +62,14 @@ def run_demo(arguments) -> None:
     began = time.perf_counter()
     result = run_sample(key_run, galaxies.logdensity, starts, arguments)
     seconds = time.perf_counter() - began
-    found = summary(result, modes=lambda draws: galaxies.labelling(draws[:, mu_columns(result)]))
+    found = summary(result, modes=lambda _: galaxies.labelling(result.datatree.posterior["mu"].values).ravel())
     table = galaxies.table({"NUTS": (nuts, nuts_seconds), "flowmcmc": (result.datatree, seconds)})
     print(f"posterior mass of each ordering of the means (truth: 1/6 = 0.167), seconds with compilation\n{table}\n")
     print(f"flowmcmc's verdict: {found.verdict}\n")
     nuts.to_netcdf(arguments.output / "nuts.nc")
-    write(result, f"{table}\n\n{found}", arguments.output)
+    write(result, found, f"{table}\n\n{found}", arguments.output)
     galaxies.plot(nuts, result.datatree, arguments.output / "galaxies.png")
-    print(f"written to {arguments.output}: galaxies.png, draws.nc, nuts.nc, summary.txt")
-
-
-def mu_columns(result: SampleResult) -> slice:
-    """Where the three means stand among the columns of the pooled draws."""
-    first = coordinate_names(result).index("mu[0]")
-    return slice(first, first + 3)
+    print(f"written to {arguments.output}: galaxies.png, draws.nc, nuts.nc, report.html, summary.txt")
 
 
 def run_own(arguments) -> None:
@@ -91,9 +85,9 @@ def run_own(arguments) -> None:
     result = run_sample(key_run, density, starts, arguments)
     found = summary(result)
     print(found)
-    write(result, str(found), arguments.output)
+    write(result, found, str(found), arguments.output)
     plot_chains(result, arguments.output / "chains.png", modes=found.modes)
-    print(f"\nwritten to {arguments.output}: chains.png, draws.nc, summary.txt")
+    print(f"\nwritten to {arguments.output}: chains.png, draws.nc, report.html, summary.txt")
 
 
 def run_sample(rng_key, logdensity_fn, starts, arguments) -> SampleResult:
@@ -111,10 +105,11 @@ def run_sample(rng_key, logdensity_fn, starts, arguments) -> SampleResult:
     )
 
 
-def write(result: SampleResult, text: str, folder: Path) -> None:
-    """``draws.nc`` (read it with ``arviz.from_netcdf``) and ``summary.txt``."""
+def write(result: SampleResult, found: Summary, text: str, folder: Path) -> None:
+    """``draws.nc`` (read it with ``arviz.from_netcdf``), ``summary.txt`` and ``report.html``."""
     result.datatree.to_netcdf(folder / "draws.nc")
     (folder / "summary.txt").write_text(text + "\n")
+    plot_report(result, folder / "report.html", summary=found)
 
 
 def load(name: str):

@@ -49,14 +49,17 @@ def draws_of(datatree, group: str = "posterior") -> np.ndarray:
 
 def coordinate_names(datatree) -> list[str]:
     """Such as ``x[0]``, in the order of `draws_of`."""
-    names = []
-    for name, values in getattr(datatree, "datatree", datatree)["posterior"].data_vars.items():
-        shape = values.transpose("chain", "draw", ...).shape[2:]
-        names += [f"{name}{list(index) if index else ''}" for index in np.ndindex(*shape)]
-    return names
+    variables = getattr(datatree, "datatree", datatree)["posterior"].data_vars
+    shapes = {str(name): v.transpose("chain", "draw", ...).shape[2:] for name, v in variables.items()}
+    return entry_names(shapes)
 
 
-def mode_weights(datatree, modes: np.ndarray | Callable | None = None, *, rng_key=0) -> ModeWeights:
+def entry_names(shapes: dict[str, tuple]) -> list[str]:
+    """A name for each entry of arrays of these shapes."""
+    return [f"{n}{list(i) if i else ''}" for n, shape in shapes.items() for i in np.ndindex(*shape)]
+
+
+def mode_weights(datatree, modes: np.ndarray | Callable | ModeWeights | None = None, *, rng_key=0) -> ModeWeights:
     """Fraction of draws in each mode, with its Monte Carlo error.
 
     Parameters
@@ -66,18 +69,26 @@ def mode_weights(datatree, modes: np.ndarray | Callable | None = None, *, rng_ke
     modes
         Centres, shape (modes, d), coordinates in the order of ``posterior``: a draw belongs to the nearest one in units
         of the draws' standard deviations. Or a function from draws (n, d) to integers (n,). None finds the modes by
-        clustering the draws.
+        clustering the draws. A `ModeWeights` is returned as it is.
     rng_key
         For the clustering.
 
     Raises
     ------
     ValueError
-        If centres do not have d coordinates, or the function does not return one integer for each draw.
+        If centres do not have d coordinates, the function does not return one integer for each draw, or a
+        `ModeWeights` has labels of other draws.
     """
     import arviz as az
 
     draws = draws_of(datatree)
+    if isinstance(modes, ModeWeights):
+        if modes.labels.shape != draws.shape[:2]:
+            raise ValueError(
+                f"modes labels draws (chain, draw) of shape {modes.labels.shape}, but there are {draws.shape[:2]}: "
+                "they belong to another run, or more was drawn since."
+            )
+        return modes
     flat = draws.reshape(-1, draws.shape[2])
     if modes is None:
         labels = find_modes(flat, rng_key=rng_key)

@@ -9,6 +9,7 @@ import numpy as np
 
 from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.datatree import to_datatree
+from flowmcmc.report import plot_report
 from flowmcmc.rounds import Tuning
 from flowmcmc.run import RunState, Trace, run
 
@@ -76,3 +77,7 @@ class SampleResult:
         known = {"num_samples": wanted, "partial": int(state.round < wanted), "sampling_seconds": seconds}
         trace = jax.tree.map(lambda old, fresh: np.concatenate([old, fresh]), self.trace, new)
         return replace(self, state=state, trace=trace, settings=self.settings | known)
+
+    def plot_report(self, path) -> None:
+        """Write verdict, table, pictures, settings and versions to one HTML page, see `flowmcmc.plot_report`."""
+        plot_report(self, path)

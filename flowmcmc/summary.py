@@ -49,8 +49,10 @@ class Summary:
             )
         return "NOT to be trusted yet:\n" + "\n".join(f"  - {problem}" for problem in self.problems)
 
-    def __str__(self) -> str:
-        lines = [self.table.to_string(max_rows=20), ""]
+    @property
+    def acceptance(self) -> list[str]:
+        """Acceptance and waits of the kernels, and how well the flow alone does, in words."""
+        lines = []
         for name, values in self.rejections.items():
             worst = "longest" if name.startswith("longest") else "lowest"
             number = float(values.max() if worst == "longest" else values.min())
@@ -60,6 +62,10 @@ class Summary:
             lines.append(
                 f"flow alone: Pareto k {self.importance.pareto_k:.2f}, ESS {self.importance.ess:.1%} of its draws"
             )
+        return lines
+
+    def __str__(self) -> str:
+        lines = [self.table.to_string(max_rows=20), "", *self.acceptance]
         if self.modes is not None:
             for index, (weight, error) in enumerate(zip(self.modes.weights, self.modes.mcse)):
                 shown = "error unknown" if np.isnan(error) else f"+- {error:.4f}"
@@ -91,7 +97,8 @@ def summary(result, *, modes=None) -> Summary:
     if "posterior" not in tree.children or tree["posterior"].sizes.get("draw", 0) < 4:
         raise ValueError("there are fewer than 4 draws for each chain: nothing to summarise; draw more.")
     weights = mode_weights(tree, modes)
-    uses_flow = hasattr(result, "flow") and result.settings["num_flow_steps"] > 0
+    # a DataTree shows its attributes as fields, "flow" among them, so it cannot be told by hasattr
+    uses_flow = result is not tree and result.settings["num_flow_steps"] > 0
     weighed = importance(result) if uses_flow else None
     rates = rejections(tree) if "sample_stats" in tree.children else rejections_unknown()
     problems = [

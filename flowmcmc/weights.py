@@ -15,25 +15,36 @@ import numpy as np
 from scipy.optimize import root_scalar
 from scipy.special import expit
 
-from flowmcmc.base import Array, Flow
+from flowmcmc.base import Array, Flow, PyTree
 
-__all__ = ["bridge", "effective_fraction", "flow_log_weights", "forward", "reverse", "tail_shape", "target_log_weights"]
+__all__ = [
+    "bridge",
+    "effective_fraction",
+    "flow_draws",
+    "flow_log_weights",
+    "forward",
+    "log_mean_exp",
+    "reverse",
+    "tail_shape",
+    "target_log_weights",
+]
 
 BATCH = 2000  # positions at once, to bound memory
 
 
 def flow_log_weights(rng_key: Array, logdensity_fn, flow: Flow, params, num_draws: int) -> np.ndarray:
     """log p - log q of fresh flow draws, (n,)."""
-    return np.asarray(flow_log_weights_jax(rng_key, logdensity_fn, flow, params, num_draws), float)
+    return np.asarray(flow_draws(rng_key, logdensity_fn, flow, params, num_draws)[1], float)
 
 
 @partial(jax.jit, static_argnums=(1, 2, 4))
-def flow_log_weights_jax(rng_key, logdensity_fn, flow, params, num_draws):
+def flow_draws(rng_key: Array, logdensity_fn, flow: Flow, params, num_draws: int) -> tuple[PyTree, Array]:
+    """Fresh flow draws, leaves (n, ...), and their log p - log q (n,)."""
     keys = jax.random.split(rng_key, num_draws)
 
     def weigh(key):
         position, log_prob = flow.sample_and_log_prob(key, params)
-        return logdensity_fn(position) - log_prob
+        return position, logdensity_fn(position) - log_prob
 
     return jax.lax.map(weigh, keys, batch_size=BATCH)
 

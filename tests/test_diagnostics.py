@@ -160,10 +160,3 @@ def test_a_named_mode_that_no_chain_visited_is_a_problem():
 def test_heavy_tailed_flow_weights_are_a_problem():
     assert "Pareto k 0.90" in flow_problems(Importance(np.zeros(5), 0.9, 0.02))[0]
     assert not flow_problems(Importance(np.zeros(5), 0.9, 0.5))
-
-
-def test_the_picture_names_the_coordinates(tmp_path):
-    from flowmcmc.plots import plot_chains
-
-    figure = plot_chains(tree_of(hopping()), tmp_path / "chains.png")
-    assert figure.axes[0].get_xlabel() == "x[0]" and (tmp_path / "chains.png").stat().st_size > 10_000

@@ -66,6 +66,8 @@ def test_save_and_load_give_the_same_model(trained, tmp_path):
     assert str(again.log_z) == str(model.log_z)
     draws = again.sample(2, 20)
     assert draws.posterior.sizes["chain"] == 128
+    points = [len(ebm.plot_energy(m, num=20).axes[0].collections[-1].get_offsets()) for m in (model, again)]
+    assert points == [985, 128]  # draws, thinned; chains where there is no run
     with pytest.raises(FileExistsError, match="path"):
         model.save(tmp_path / "model")
     other = ebm.Model(*ebm.mlp(POSITION, hidden=(8,)), MODEL.tilt)

@@ -29,14 +29,19 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_density_of_ones_own(folder, capsys):
     assert main(["sample", "shell_model:logdensity", "--starts", "shell_model:starts", *SHORT, "--output", "out"]) == 0
-    assert {path.name for path in (folder / "out").iterdir()} == {"chains.png", "draws.nc", "summary.txt"}
+    assert {path.name for path in (folder / "out").iterdir()} == {
+        "chains.png",
+        "draws.nc",
+        "report.html",
+        "summary.txt",
+    }
     assert "a[0]" in capsys.readouterr().out
 
 
 def test_the_demo_in_small(folder, capsys):
     assert main([*SHORT, "--output", "out"]) == 0
     names = {path.name for path in (folder / "out").iterdir()}
-    assert names == {"galaxies.png", "draws.nc", "nuts.nc", "summary.txt"}
+    assert names == {"galaxies.png", "draws.nc", "nuts.nc", "report.html", "summary.txt"}
     shown = capsys.readouterr().out
     assert re.search(r"^NUTS .*\n^flowmcmc ", shown, flags=re.MULTILINE)
     import arviz as az

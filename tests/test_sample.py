@@ -63,6 +63,7 @@ def test_the_datatree_survives_a_file(result, tmp_path):
     again = az.from_netcdf(tmp_path / "draws.nc")
     np.testing.assert_array_equal(again.posterior["a"], result.datatree.posterior["a"])
     assert "warmup_history" in again.children
+    assert flowmcmc.summary(again).importance is None  # its attribute "flow" is no flow
 
 
 def test_drawing_goes_on_where_it_stopped(result):

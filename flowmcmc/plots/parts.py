@@ -1,0 +1,78 @@
+"""What the pictures share: figures outside pyplot, a colour for each mode, the coordinates asked for."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["CHAINS", "FLOW", "central", "chosen", "colours_of", "draw_rows", "every", "new_figure", "saved"]
+
+CHAINS, FLOW = "0.7", "C1"  # colours
+NUM_POINTS = 4000  # in a cloud: more hide each other, and make vector files large
+TAIL = 0.002  # of all draws that may lie outside the axes, on either side
+GROUP_TAIL = 0.1  # the same of one mode's
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A Figure of so many inches that pyplot does not know of, so that nothing has to be closed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError("pictures need matplotlib: pip install 'flowmcmc[demo]'.") from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def saved(figure, path):
+    """The figure, also written to `path` if that is not None."""
+    if path is not None:
+        figure.savefig(path, dpi=120)
+    return figure
+
+
+def colours_of(num_modes: int) -> np.ndarray:
+    """RGB colours (num_modes, 3), repeated from the twentieth mode on."""
+    from matplotlib import colormaps
+
+    few = num_modes <= 10
+    return colormaps["tab10" if few else "tab20"](np.arange(num_modes) % (10 if few else 20))[:, :3]
+
+
+def chosen(names: list[str], coordinates: Sequence[str] | None, num_default: int) -> tuple[list[int], list[str]]:
+    """Where `coordinates` stand among `names`, and the names; None takes the first ones."""
+    if coordinates is None:
+        return list(range(len(names)))[:num_default], names[:num_default]
+    wanted = [coordinates] if isinstance(coordinates, str) else list(coordinates)
+    unknown = [name for name in wanted if name not in names]
+    if unknown or not wanted:
+        known = ", ".join(names[:10]) + (", ..." if len(names) > 10 else "")
+        raise ValueError(f"coordinates must name some of {known}; got {unknown or wanted}.")
+    return [names.index(name) for name in wanted], wanted
+
+
+def every(num: int, num_points: int = NUM_POINTS) -> slice:
+    """Evenly thins `num` rows to some `num_points`."""
+    return slice(None, None, max(1, -(-num // num_points)))
+
+
+def central(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+    """Ends of an axis for `values` (n,) that belong to `groups` (n,): neither do long tails squeeze the rest, nor is a
+    small group lost."""
+    is_finite = np.isfinite(values)
+    values, groups = values[is_finite], groups[is_finite]
+    if not len(values):
+        return 0.0, 1.0
+    ends = [np.quantile(values, [TAIL, 1 - TAIL])]
+    ends += [np.quantile(values[groups == group], [GROUP_TAIL, 1 - GROUP_TAIL]) for group in np.unique(groups)]
+    low, high = float(np.min(ends)), float(np.max(ends))
+    margin = 0.1 * (high - low) or 0.5 * abs(high) or 0.5
+    return low - margin, high + margin
+
+
+def draw_rows(axis, values: np.ndarray, ends: tuple[float, float], cmap: str | None = None, highest: float = 1.0):
+    """An image with a row for each chain, numbered from 0 as everywhere: colours, or numbers from 0 to `highest`."""
+    extent = (*ends, len(values) - 0.5, -0.5)
+    style = {"aspect": "auto", "interpolation": "nearest", "vmin": 0, "vmax": highest}
+    image = axis.imshow(values, extent=extent, cmap=cmap, **style)
+    axis.yaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
+    axis.set_ylabel("chain")
+    return image

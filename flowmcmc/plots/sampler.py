@@ -1,0 +1,110 @@
+"""How warm-up went, and whether the chains agree."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from flowmcmc.diagnostics import coordinate_names, draws_of
+from flowmcmc.plots.parts import FLOW, chosen, draw_rows, new_figure, saved
+
+__all__ = ["plot_ranks", "plot_warmup"]
+
+
+def plot_warmup(datatree, path: str | Path | None = None):
+    """Acceptance, loss and step size over the rounds of warm-up, means over chains.
+
+    They should be level at the end; the held-out loss (-log q of states that the flow was not trained on) may jump
+    where another flow takes over.
+
+    Parameters
+    ----------
+    datatree
+        A `SampleResult`, also one interrupted in warm-up, or its DataTree.
+    path
+        Where to save, if anywhere; the suffix gives the format.
+
+    Returns
+    -------
+    The ``matplotlib.figure.Figure``.
+
+    Raises
+    ------
+    ValueError
+        If there is no warm-up history.
+    """
+    tree = getattr(datatree, "datatree", datatree)
+    if "warmup_history" not in tree.children:
+        raise ValueError("the DataTree has no warmup_history: pass the SampleResult, or a DataTree made from one.")
+    history = tree["warmup_history"]
+    figure = new_figure(12, 3.2)
+    rates, losses, steps = figure.subplots(1, 3)
+    lines = (
+        (rates, "flow_acceptance_rate", "flow proposals", FLOW),
+        (rates, "local_acceptance_rate", "local steps", "C0"),
+        (losses, "loss", "last batch", "0.7"),
+        (losses, "heldout_loss", "held-out states", "k"),
+        (steps, "step_size", None, "C0"),
+    )
+    for axis, name, label, colour in lines:
+        values = np.where(np.isfinite(history[name].values), history[name].values, np.nan)
+        if not np.isnan(values).all():
+            # a line does not show a single round, nor one that stands alone among NaN
+            marker = "." if len(values) < 30 or np.isnan(values).any() else None
+            axis.plot(values, color=colour, label=label, lw=1, marker=marker, ms=3)
+    rates.set(xlabel="round", title="acceptance", ylim=(-0.02, 1.02))
+    losses.set(xlabel="round", title="loss of the flow, nats")
+    steps.set(xlabel="round", title="step size of local steps", yscale="log")
+    for axis in (rates, losses):
+        if axis.lines:
+            axis.legend()
+    return saved(figure, path)
+
+
+def plot_ranks(
+    datatree, path: str | Path | None = None, *, coordinates: Sequence[str] | None = None, num_bins: int = 20
+):
+    """Rank histogram of every chain as one row of colours (Vehtari et al., arXiv 1903.08008).
+
+    Each draw is ranked among the draws of all chains. If the chains agree, a chain has about as many draws in each bin
+    of ranks, and its row is pale. A row that is red at some ranks and blue at others is a chain that stayed there.
+
+    Parameters
+    ----------
+    datatree
+        A DataTree with ``posterior``, or a `SampleResult`.
+    path
+        Where to save, if anywhere; the suffix gives the format.
+    coordinates
+        Their names, such as ``["x[0]", "x[7]"]``; the first four by default.
+    num_bins
+        Of ranks; fewer if a bin would have less than five draws of a chain.
+
+    Returns
+    -------
+    The ``matplotlib.figure.Figure``.
+
+    Raises
+    ------
+    ValueError
+        If a coordinate has another name.
+    """
+    from arviz_stats.base.array import array_stats
+
+    columns, names = chosen(coordinate_names(datatree), coordinates, 4)
+    draws = draws_of(datatree)[:, :, columns]
+    num_chains, num_draws, _ = draws.shape
+    num_bins = max(1, min(num_bins, num_draws // 5))
+    figure = new_figure(2.9 * len(columns) + 1.2, 3.4)
+    axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
+    for index, (axis, name) in enumerate(zip(axes, names)):
+        # arviz's own plot of ranks draws a line for each chain: at 100 chains it takes a minute and shows a knot
+        ranks = np.asarray(array_stats.compute_ranks(draws[:, :, index].ravel(), relative=True))
+        counts = np.array(
+            [np.histogram(chain, bins=num_bins, range=(0, 1))[0] for chain in ranks.reshape(num_chains, -1)]
+        )
+        image = draw_rows(axis, counts * num_bins / num_draws, (0, 1), "RdBu_r", highest=2)
+        axis.set(xlabel="rank", title=name)
+        axis.label_outer()
+    figure.colorbar(image, ax=axes, label="draws / expected", ticks=[0, 1, 2], extend="max")
+    return saved(figure, path)
