@@ -11,10 +11,11 @@ from flowmcmc.compose import cycle, vmap_chains
 from flowmcmc.constraints import constrained
 from flowmcmc.datatree import to_datatree
 from flowmcmc.density import Density, normal, uniform
+from flowmcmc.devices import chain_mesh, shard_chains
 from flowmcmc.diagnostics import importance, mode_weights, nested_rhat, rejections
 from flowmcmc.evidence import LogZ, log_evidence, log_z_bridge, log_z_importance
 from flowmcmc.fit import fit_flow
-from flowmcmc.flows import gaussian_mixture, real_nvp, spline_flow
+from flowmcmc.flows import gaussian_mixture, marginal_mixtures, real_nvp, spline_flow
 from flowmcmc.imh import imh
 from flowmcmc.isir import isir
 from flowmcmc.local import jittered
@@ -39,6 +40,7 @@ __all__ = [
     "Summary",
     "Tuning",
     "adaptive",
+    "chain_mesh",
     "constrained",
     "cycle",
     "draw_until",
@@ -53,6 +55,7 @@ __all__ = [
     "log_z_bridge",
     "log_z_importance",
     "losses",
+    "marginal_mixtures",
     "mode_weights",
     "nested_rhat",
     "neutra",
@@ -68,6 +71,7 @@ __all__ = [
     "rejections",
     "run",
     "sample",
+    "shard_chains",
     "spline_flow",
     "summary",
     "tempered_smc",

@@ -17,6 +17,7 @@ from blackjax.adaptation.step_size import DualAveragingAdaptationState, dual_ave
 
 from flowmcmc import reservoir, training
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm, num_chains
+from flowmcmc.devices import on_chains, on_every_device
 from flowmcmc.imh import imh
 from flowmcmc.local import pooled_scale
 from flowmcmc.losses import Loss, forward_kl
@@ -165,7 +166,9 @@ def adaptive(
             num_flow_steps,
             flow_kernel,
         )
-        train_state = training.remember(key_remember, train_state, positions, state.round)
+        # from here on all devices do the same
+        everywhere, info, pool = on_every_device((positions, info, pool))
+        train_state = training.remember(key_remember, train_state, everywhere, state.round)
         is_wanted = ~(jnp.mean(info.flow_acceptance_rate) >= enough_acceptance)
         train_state, train_info = training.learn(
             key_train,
@@ -195,7 +198,7 @@ def adaptive(
         ).any()
         dual_averaging = training.select(has_new_scale, restart(learned), dual_averaging)
         tuning = Tuning(train_state.best, learned, scale)
-        new_state = AdaptiveState(positions, state.round + 1, tuning, dual_averaging, train_state)
+        new_state = AdaptiveState(on_chains(positions), state.round + 1, tuning, dual_averaging, train_state)
         return new_state, AdaptiveInfo(info, train_info, current_step_size)
 
     return SamplingAlgorithm(init, step)

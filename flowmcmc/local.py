@@ -27,7 +27,9 @@ class LocalState(NamedTuple):
     kernel_state: NamedTuple
 
 
-def build(local: LocalKernel, logdensity_fn: LogDensity, step_size: Array, scale: PyTree) -> SamplingAlgorithm:
+def build(
+    local: LocalKernel, logdensity_fn: LogDensity, step_size: Array, scale: PyTree, params: PyTree = None
+) -> SamplingAlgorithm:
     """`local` on the scaled density; positions go in and come out unscaled.
 
     Parameters
@@ -40,13 +42,15 @@ def build(local: LocalKernel, logdensity_fn: LogDensity, step_size: Array, scale
         In units of `scale`.
     scale
         Powers of two, a pytree like a position.
+    params
+        Parameters of the flow, for a constructor that asks for them (`neutra` without its own).
     """
 
     def scaled_logdensity(y):
         value = logdensity_fn(jax.tree.map(jnp.multiply, y, scale))
         return jnp.where(value == jnp.inf, -jnp.inf, value)  # BlackJAX rejects NaN by itself, but accepts +inf
 
-    known = {"inverse_mass_matrix": jnp.ones_like(ravel_pytree(scale)[0]), "scale": scale}
+    known = {"inverse_mass_matrix": jnp.ones_like(ravel_pytree(scale)[0]), "scale": scale, "params": params}
     options = {name: value for name, value in known.items() if asks_for(local, name)}
     algorithm = local(scaled_logdensity, step_size, **options)
 

@@ -26,7 +26,7 @@ class NeutraState(NamedTuple):
     latent: NamedTuple
 
 
-def neutra(local: LocalKernel, flow: Flow, params: PyTree) -> LocalKernel:
+def neutra(local: LocalKernel, flow: Flow, params: PyTree = None) -> LocalKernel:
     """A constructor ``(logdensity_fn, step_size) -> SamplingAlgorithm``, to be used wherever `local` could be.
 
     Parameters
@@ -36,7 +36,8 @@ def neutra(local: LocalKernel, flow: Flow, params: PyTree) -> LocalKernel:
     flow
         A flow with a `bijection` (all flows of this library have one).
     params
-        Its parameters, fixed. The step size is in latent units, where the flow's own draws have order one.
+        Its parameters, fixed. None: those of the sampler's own flow at the time, which must be `flow`. The step size is
+        in latent units, where the flow's own draws have order one.
 
     Raises
     ------
@@ -52,7 +53,7 @@ def neutra(local: LocalKernel, flow: Flow, params: PyTree) -> LocalKernel:
         raise ValueError("flow has no bijection: neutra needs Flow(..., bijection=Bijection(forward, inverse)).")
     forward, inverse = flow.bijection
 
-    def construct(logdensity_fn, step_size, scale=None):
+    def with_params(logdensity_fn, step_size, params, scale=None):
         def to_units(position):  # of `scale`, in which a round hands the density and the positions over
             return position if scale is None else jax.tree.map(jnp.divide, position, scale)
 
@@ -82,4 +83,6 @@ def neutra(local: LocalKernel, flow: Flow, params: PyTree) -> LocalKernel:
 
         return SamplingAlgorithm(init, step)
 
-    return construct
+    if params is None:
+        return with_params
+    return lambda logdensity_fn, step_size, scale=None: with_params(logdensity_fn, step_size, params, scale)

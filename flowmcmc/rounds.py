@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flowmcmc import local as local_kernel
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.compose import cycle, vmap_chains
+from flowmcmc.devices import on_chains
 from flowmcmc.imh import imh
 
 __all__ = ["FrozenState", "RoundInfo", "Tuning", "freeze", "take_round"]
@@ -98,7 +99,7 @@ def freeze(
             num_flow_steps,
             flow_kernel,
         )
-        return FrozenState(positions, state.tuning), info
+        return FrozenState(on_chains(positions), state.tuning), info
 
     return SamplingAlgorithm(init, step)
 
@@ -117,7 +118,7 @@ def take_round(
     """New positions, a `RoundInfo`, and the last step's flow proposals with their log weights (None without any)."""
     parts = []
     if num_local_steps:
-        kernel = local_kernel.build(local, logdensity_fn, tuning.step_size, tuning.scale)
+        kernel = local_kernel.build(local, logdensity_fn, *tuning[1:], params=tuning.params)
         parts.append((kernel, num_local_steps))
     if num_flow_steps and flow is not None:
         parts.append((flow_kernel(logdensity_fn, flow, tuning.params), num_flow_steps))

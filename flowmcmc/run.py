@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from flowmcmc.base import Array, PyTree, SamplingAlgorithm
+from flowmcmc.devices import mesh_of, on_every_device, using
 
 __all__ = ["RunState", "Trace", "run"]
 
@@ -72,7 +73,8 @@ def run(
     algorithm
         A sampler of an ensemble: `adaptive`, `freeze`, or ``vmap_chains`` of any BlackJAX algorithm.
     positions
-        Starting positions, chain axis first; or the `RunState` that an earlier call returned, to go on from there.
+        Starting positions, chain axis first (on several devices after `shard_chains`); or the `RunState` that an earlier
+        call returned, to go on from there.
     num_rounds
         How many more rounds.
     keep
@@ -96,6 +98,13 @@ def run(
     if num_rounds < 1 or chunk_size < 1:
         raise ValueError(f"num_rounds and chunk_size must be at least 1, got {num_rounds} and {chunk_size}.")
     rng_key = as_key(rng_key)
+    mesh = mesh_of(positions.position if isinstance(positions, RunState) else positions)
+    with using(mesh):
+        return drive(rng_key, algorithm, positions, num_rounds, keep, chunk_size, progress_bar)
+
+
+def drive(rng_key, algorithm, positions, num_rounds, keep, chunk_size, progress_bar) -> tuple[RunState, Any]:
+    """`run` on the mesh in use."""
     state = positions if isinstance(positions, RunState) else begin(rng_key, algorithm, positions)
     chunk_size = min(chunk_size, num_rounds)
     advance = compile_chunk(algorithm, keep, chunk_size)
@@ -187,7 +196,8 @@ def compile_chunk(algorithm: SamplingAlgorithm, keep: Callable, chunk_size: int)
 
         shapes = jax.eval_shape(one, rng_key, state, first)[1]
         room = jax.tree.map(lambda leaf: jnp.zeros((chunk_size, *leaf.shape), leaf.dtype), shapes)
-        return jax.lax.fori_loop(0, num_rounds, body, (state, room))
+        state, kept = jax.lax.fori_loop(0, num_rounds, body, (state, room))
+        return state, on_every_device(kept)
 
     return advance
 

@@ -8,24 +8,29 @@ from typing import Any
 import blackjax
 import jax
 import optax
+from jax.sharding import Mesh
 
 from flowmcmc.adaptive import adaptive
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
 from flowmcmc.checkpoint import Checkpoint, describe_run, drawn
 from flowmcmc.checks import check_density, check_flow, check_positions
-from flowmcmc.flows import gaussian_mixture, real_nvp, trimmed
+from flowmcmc.devices import shard_chains
+from flowmcmc.flows import gaussian_mixture, marginal_mixtures, real_nvp, trimmed
 from flowmcmc.imh import imh
 from flowmcmc.local import jittered
 from flowmcmc.losses import Loss, forward_kl
+from flowmcmc.neutra import neutra
 from flowmcmc.result import SampleResult
 from flowmcmc.rounds import freeze
 from flowmcmc.run import RunState, as_key, keep_all, keep_info, run
 from flowmcmc.tempering import Particles, is_density, tempered_smc
+from flowmcmc.training import has_layers
 from flowmcmc.warmup import kept_warmup, warm_up
 
 __all__ = ["sample"]
 
 LOCAL = jittered(partial(blackjax.hmc, num_integration_steps=8))
+LATENT = jittered(partial(blackjax.hmc, num_integration_steps=4))
 
 
 def sample(
@@ -35,7 +40,7 @@ def sample(
     *,
     num_samples: int = 1000,
     num_warmup: int = 400,
-    local: LocalKernel = LOCAL,
+    local: LocalKernel | None = None,
     flow: Flow | None = None,
     num_chains: int = 100,
     num_particles: int = 2000,
@@ -52,6 +57,7 @@ def sample(
     keep_warmup: bool = False,
     checkpoint: Any = None,
     checkpoint_every: int = 1000,
+    mesh: Mesh | None = None,
     progress_bar: bool = True,
 ) -> SampleResult:
     """Sample an unnormalised density with local moves and flow proposals on many chains.
@@ -73,12 +79,14 @@ def sample(
         Rounds of adaptation before. With the default flow, rounds in a block: the mixture gets a third of one; layers,
         if they are tried, up to three.
     flow
-        Proposal density. None: a Gaussian mixture, or coupling layers where that is not accepted often enough (from the
-        start if `loss` or `optimizer` say how to train them).
+        Proposal density. None: a Gaussian mixture; mixtures of each coordinate by itself where hardly any of its proposals
+        is accepted; coupling layers where neither is good enough (from the start if `loss` or `optimizer` say how to
+        train them).
     num_chains, num_particles
         Chains, and particles of `tempered_smc`, where `positions` is a density.
     local, num_local_steps
-        As in `adaptive`; by default two HMC trajectories of 8 steps, their step size `jittered`.
+        As in `adaptive`; by default two HMC trajectories with `jittered` step sizes: of 8 steps, or of 4 in the latent
+        space of coupling layers (`neutra`), which have made ridges and necks round.
     flow_kernel, loss, optimizer, num_flow_steps, num_train_steps, batch_size, history_size, target_acceptance_rate, \
 patience
         As in `adaptive`.
@@ -88,6 +96,9 @@ patience
         A folder to keep the end of warm-up in, and the draws, so many rounds at a time. Called again with the same
         arguments (or more `num_samples`), also after a ``kill -9``, the run goes on from there: the draws are those of
         an unbroken run, bit for bit. `local` and `flow` must be the same functions; that cannot be checked.
+    mesh
+        Of `chain_mesh`: chains are split over its devices, those of other processes too; each process calls this with
+        the same arguments and gets the whole result.
     progress_bar
         Show one, with acceptance and held-out loss.
 
@@ -121,20 +132,22 @@ patience
     key_warmup, key_draw, key_start = (jax.random.fold_in(rng_key, index) for index in range(3))
     particles = None
     if is_density(positions):
-        particles = search(key_start, logdensity_fn, positions, num_chains, num_particles, local, progress_bar)
+        particles = search(key_start, logdensity_fn, positions, num_chains, num_particles, local or LOCAL, progress_bar)
         positions = jax.tree.map(lambda leaf: leaf[:num_chains], particles.positions)
     positions = check_positions(positions)
     check_density(logdensity_fn, positions)
     position = jax.tree.map(lambda leaf: leaf[0], positions)
+    if mesh is not None:
+        if checkpoint is not None and jax.process_count() > 1:
+            raise ValueError("checkpoint works in one process only, and there are several: leave it out.")
+        positions = shard_chains(positions, mesh)
     if flow is not None:
         check_flow(flow, position)
     flows = {"given": flow} if flow else default_flows(position)
     if loss is not forward_kl or optimizer is not None:
-        flows.pop("mixture", None)
-    make_sampler = partial(
-        adaptive,
-        logdensity_fn,
-        local,
+        flows = {name: layered for name, layered in flows.items() if name not in ("mixture", "marginals")}
+    local_for = partial(default_local, position=position) if local is None else lambda flow: local
+    options = dict(
         optimizer=optimizer,
         num_local_steps=num_local_steps,
         num_flow_steps=num_flow_steps,
@@ -147,6 +160,10 @@ patience
         target_acceptance_rate=target_acceptance_rate,
         patience=patience,
     )
+
+    def make_sampler(flow):
+        return adaptive(logdensity_fn, local_for(flow), flow, **options)
+
     store = None
     if checkpoint is not None:
         asked = {"num_warmup": num_warmup, "num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}
@@ -164,7 +181,7 @@ patience
     warmup_seconds = time.perf_counter() - began
     frozen = freeze(
         logdensity_fn,
-        local,
+        local_for(flow),
         flow,
         tuning._replace(params=trimmed(tuning.params)),
         num_local_steps=num_local_steps,
@@ -192,12 +209,19 @@ patience
 
 
 def default_flows(position: PyTree) -> dict[str, Flow]:
-    """From the cheapest to the dearest: for modes, for one bent mode, and for bent modes."""
+    """From the cheapest to the dearest: for modes, for independent wells, for one bent mode, and for bent modes."""
     return {
         "mixture": gaussian_mixture(position),
+        "marginals": marginal_mixtures(position),
         "layers": real_nvp(position, num_components=1, num_layers=8),
         "layers on a mixture": real_nvp(position),
     }
+
+
+def default_local(flow: Flow, position: PyTree) -> LocalKernel:
+    """HMC; in the latent space of a flow with layers, which has made ridges and necks round."""
+    is_bent = flow.bijection is not None and has_layers(jax.eval_shape(flow.init, jax.random.key(0), position))
+    return neutra(LATENT, flow) if is_bent else LOCAL
 
 
 def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, progress_bar) -> Particles:

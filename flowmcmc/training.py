@@ -166,7 +166,7 @@ def learn(
 
 def has_layers(params: PyTree) -> bool:
     """Whether gradients have anything to train."""
-    return bool(jax.tree.leaves(params.layers if isinstance(params, FlowParams) else params))
+    return bool(jax.tree.leaves(getattr(params, "layers", params)))
 
 
 def heldout_loss(state: TrainingState, params: PyTree, flow: Flow) -> Array:

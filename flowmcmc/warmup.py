@@ -18,6 +18,7 @@ from flowmcmc import training
 from flowmcmc.adaptive import AdaptiveState
 from flowmcmc.base import Array, Flow, PyTree
 from flowmcmc.checkpoint import Checkpoint
+from flowmcmc.devices import mesh_of, using
 from flowmcmc.diagnostics import longest_run
 from flowmcmc.rounds import Tuning
 from flowmcmc.run import RunState, Trace, run
@@ -27,6 +28,7 @@ __all__ = ["WarmUp", "kept_warmup", "warm_up"]
 
 ENOUGH = 0.4  # mean acceptance of flow proposals at which no dearer flow is tried
 MAX_WAIT = 15  # rounds in a row without an accepted proposal, for the worst chain
+HOPELESS = 0.2  # below it another cheap flow is tried too
 MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
 FIRST = 0.35  # of a block's rounds, for a flow that only `fit` sets
 MAX_BLOCKS = 3  # of rounds, for a flow that still learns
@@ -69,20 +71,24 @@ def warm_up(
     particles
         More states of the target to remember, or None.
     num_rounds
-        In a block; the mixture gets a third of one, layers up to three.
+        In a block; a mixture gets a third of one, layers up to three.
     keep, progress_bar
         As in `run`.
     """
     tried: list[tuple[float, AdaptiveState, str]] = []
     traces, is_partial = [], False
     position = jax.tree.map(lambda leaf: leaf[0], positions)
+    rate = 0.0
     start: Any = positions  # or the state of the flow before
     for index, (name, flow) in enumerate(flows.items()):
         sampler, key = make_sampler(flow), jax.random.fold_in(rng_key, index)
-        if index == 0 and particles is not None:
-            start = RunState(0, jax.jit(partial(knowing, sampler))(key, positions, particles.positions))
-        label = f"warm-up, flow {index + 1}/{len(flows)}" if len(flows) > 1 else "warm-up"
         is_cheap = len(flows) > 1 and not training.has_layers(jax.eval_shape(flow.init, key, position))
+        if is_cheap and rate >= HOPELESS:
+            continue
+        if index == 0 and particles is not None:
+            with using(mesh_of(positions)):
+                start = RunState(0, jax.jit(partial(knowing, sampler))(key, positions, particles.positions))
+        label = f"warm-up, flow {index + 1}/{len(flows)}" if len(flows) > 1 else "warm-up"
         size = max(1, int(FIRST * num_rounds)) if is_cheap else num_rounds
         state = start
         for _ in range(MAX_BLOCKS if len(flows) > 1 and not is_cheap else 1):

@@ -215,3 +215,20 @@ def test_a_flow_is_not_fitted_to_too_few_points_or_nan():
         fit_flow(0, flow, BENT.draws(1, 20).at[3, 1].set(jnp.nan))
     with pytest.raises(TypeError, match="dtype int"):
         fit_flow(0, flow, jnp.ones((20, 2), int))
+
+
+def test_without_params_it_moves_in_the_space_of_the_samplers_own_flow():
+    flow, params = flow_and_params("bent")
+    positions = BENT.draws(5, 30)
+    step_size = jnp.array(0.3)
+    given, own = (
+        freeze(BENT.logdensity, local, flow, Tuning(params, step_size, SCALES["bent"]), num_flow_steps=1)
+        for local in (neutra(HMC, flow, params), neutra(HMC, flow))
+    )
+    key = jax.random.key(2)
+    first, second = (jax.jit(kernel.step)(key, kernel.init(positions))[0].position for kernel in (given, own))
+    assert np.array_equal(first, second)
+    other = jax.tree.map(lambda leaf: leaf * 1.1, params)
+    elsewhere = neutra(HMC, flow, other)
+    kernel = freeze(BENT.logdensity, elsewhere, flow, Tuning(params, step_size, SCALES["bent"]), num_flow_steps=1)
+    assert not np.array_equal(first, jax.jit(kernel.step)(key, kernel.init(positions))[0].position)

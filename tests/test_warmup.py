@@ -99,3 +99,16 @@ def test_layers_train_on_while_they_learn(monkeypatch):
     flows = small_flows(jnp.zeros(2))
     warm = warm_up(jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep_info, progress_bar=False)
     assert len(warm.trace.info.step_size) == 7 + 3 * 20
+
+
+def test_many_independent_wells_are_for_the_marginals():
+    def wells(x):
+        return jnp.sum(jnp.logaddexp(jnp.log(0.7) - 0.5 * ((x - 2) / 0.3) ** 2, -0.5 * ((x + 2) / 0.3) ** 2))
+
+    side = jnp.where(jax.random.bernoulli(jax.random.key(0), 0.5, (40, 12)), 2.0, -2.0)
+    result = flowmcmc.sample(1, wells, side, num_warmup=60, num_samples=200, progress_bar=False)
+    assert result.settings["flow"] == "marginals"
+    assert result.params.layers is None
+    draws = result.trace.position
+    # 8000 draws, accepted at 0.5 or more: each weight to 0.02 (three standard errors)
+    assert np.abs((draws > 0).mean((0, 1)) - 0.7 / 1.7).max() < 0.03

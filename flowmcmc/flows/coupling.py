@@ -87,7 +87,7 @@ def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int
             layer_params, mask = inputs
             conditioner = nnx.merge(graphdef, layer_params)
             # arcsinh tames heavy tails, which the network would extrapolate wildly
-            numbers = conditioner(jnp.arcsinh(jnp.where(mask, x, 0.0))).reshape(dim, elementwise.num_numbers)
+            numbers = conditioner(3 * jnp.arcsinh(jnp.where(mask, x, 0.0) / 3)).reshape(dim, elementwise.num_numbers)
             y, log_derivative = jax.vmap(transform)(numbers, x)
             log_det = log_det + jnp.sum(jnp.where(mask, 0.0, log_derivative))
             return (jnp.where(mask, x, y), log_det), None
