@@ -33,6 +33,25 @@ def phi4_chain(dim: int = 64, a: float = 0.1, beta: float = 20.0) -> Target:
     return Target(logdensity, wide(dim, 2.0), np.zeros(dim), variance, modes, np.array([0.5, 0.5]))
 
 
+def phi4_plane(side: int = 8, kappa: float = 0.4, coupling: float = 0.5) -> Target:
+    """The phi^4 field on a periodic square lattice in its ordered phase, two modes of weight 1/2:
+
+    log p = sum_x 2 kappa (x right + x below) - (1 - 2 lambda) x^2 - lambda x^4
+
+    Means are zero by symmetry; nothing else is judged but the weights of the two signs of the mean field.
+    """
+
+    def logdensity(x):
+        field = x.reshape(side, side)
+        neighbours = jnp.roll(field, 1, 0) + jnp.roll(field, 1, 1)
+        return jnp.sum(2 * kappa * field * neighbours - (1 - 2 * coupling) * field**2 - coupling * field**4)
+
+    dim = side**2
+    modes = lambda x: (x.mean(-1) < 0).astype(int)
+    nothing = slice(0, 0)
+    return Target(logdensity, wide(dim, 2.0), np.zeros(dim), np.ones(dim), modes, np.array([0.5, 0.5]), nothing)
+
+
 def many_well(dim: int = 32) -> Target:
     """dim / 2 pairs (x, y), each with log p = -x^4 + 6 x^2 + x / 2 - y^2 / 2 (arXiv 2208.01893): 2^(dim / 2) modes.
 

@@ -108,9 +108,77 @@ def flowmc(target, seed: int, seconds: float):
     yield np.asarray(sampler.resources["positions_production"].data)
 
 
+def blackjax_chees(target, seed: int, seconds: float):
+    """ChEES-HMC of BlackJAX: 64 chains, 1000 steps of adaptation, then its dynamic HMC in blocks of 1000."""
+    import blackjax
+    import optax
+
+    chains = 64
+    key_start, key_warmup, key_draw = jax.random.split(jax.random.key(seed), 3)
+    starts = jax.vmap(target.start.sample)(jax.random.split(key_start, chains))
+    warmup = blackjax.chees_adaptation(target.logdensity_fn, chains)
+    (state, parameters), _ = warmup.run(key_warmup, starts, 0.1, optax.adam(0.01), num_steps=1000)
+    yield from blocks_of(blackjax.dynamic_hmc(target.logdensity_fn, **parameters), state, key_draw)
+
+
+def blackjax_meads(target, seed: int, seconds: float):
+    """MEADS of BlackJAX: 64 chains in its 4 folds, 1000 steps of adaptation, then generalised HMC in blocks of 1000."""
+    import blackjax
+
+    chains = 64
+    key_start, key_warmup, key_draw = jax.random.split(jax.random.key(seed), 3)
+    starts = jax.vmap(target.start.sample)(jax.random.split(key_start, chains))
+    (state, parameters), _ = blackjax.meads_adaptation(target.logdensity_fn, chains).run(key_warmup, starts, 1000)
+    yield from blocks_of(blackjax.ghmc(target.logdensity_fn, **parameters), state, key_draw)
+
+
+def blocks_of(algorithm, state, key):
+    """Draws of vmapped chains, 1000 at a time."""
+
+    @jax.jit
+    def block(key, state):
+        def step(state, key):
+            state, _ = jax.vmap(algorithm.step)(jax.random.split(key, len(state.logdensity)), state)
+            return state, state.position
+
+        return jax.lax.scan(step, state, jax.random.split(key, 1000))
+
+    for index in range(10**6):
+        state, draws = block(jax.random.fold_in(key, index), state)
+        yield np.swapaxes(np.asarray(draws), 0, 1)
+
+
+def pocomc(target, seed: int, seconds: float):
+    """Preconditioned Monte Carlo with its defaults (512 effective particles, 256 active, 4096 draws), a prior equal to the
+    start; then again from a new seed. Each run is one chain."""
+    import pocomc as pmc
+    from scipy.stats import norm
+
+    dim = target.start.sample(jax.random.key(0)).shape[0]
+    # the start is an independent normal, from whose log density at 0 and at a unit vector its scales follow
+    at_zero, at_unit = (np.asarray(jax.vmap(target.start.log_prob)(rows)) for rows in (jnp.zeros((dim, dim)), jnp.eye(dim)))
+    scale = 1 / np.sqrt(2 * (at_zero - at_unit))
+    prior = pmc.Prior([norm(0, s) for s in scale])
+    ratio = jax.jit(jax.vmap(lambda x: target.logdensity_fn(x) - target.start.log_prob(x)))
+
+    def likelihood(x):  # padded to one size, so that it is compiled once
+        padded = np.zeros((512, dim), np.float32)
+        padded[: len(x)] = x
+        return np.asarray(ratio(padded))[: len(x)].astype(float)
+
+    for index in range(10**6):
+        sampler = pmc.Sampler(prior, likelihood, vectorize=True, random_state=1000 * index + seed)
+        sampler.run(progress=False, n_evidence=0)
+        draws = sampler.posterior(resample=True)[0]
+        yield draws[np.random.default_rng(index).permutation(len(draws))[:4000]][None]
+
+
 SAMPLERS: dict[str, Callable] = {
     "flowmcmc": flowmcmc,
     "blackjax_smc": blackjax_smc,
+    "blackjax_chees": blackjax_chees,
+    "blackjax_meads": blackjax_meads,
     "numpyro_nuts": numpyro_nuts,
+    "pocomc": pocomc,
     "flowmc": flowmc,
 }

@@ -113,16 +113,3 @@ def scales(dim: int = 13) -> Target:
         return -0.5 * z @ jnp.asarray(precision, x.dtype) @ z
 
     return Target(logdensity, wide(dim, 10 * scale), np.zeros(dim), scale**2)
-
-
-TARGETS = {
-    "two_gaussians_2": lambda: two_gaussians(2),
-    "two_gaussians_16": lambda: two_gaussians(16),
-    "two_gaussians_32": lambda: two_gaussians(32),
-    "two_gaussians_64": lambda: two_gaussians(64),
-    "eight_gaussians": eight_gaussians,
-    "rings": rings,
-    "funnel_10": funnel,
-    "banana_10": banana,
-    "scales_13": scales,
-}

@@ -11,15 +11,13 @@ standard deviations of the target, worst coordinate; and 1 / mean over seeds of 
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "efficiency"
-PACKAGES = ("flowmcmc", "jax", "blackjax", "numpyro", "flowMC")
+CLOUDS = ("blackjax_smc", "pocomc")  # each block is a run of its own
 
 
 def measure(name: str, sampler: str, seed: int, seconds: float) -> dict:
@@ -27,8 +25,9 @@ def measure(name: str, sampler: str, seed: int, seconds: float) -> dict:
     began = time.perf_counter()
     import jax
     import numpy as np
+    from _record import known_versions, machine
     from _samplers import SAMPLERS
-    from _targets import TARGETS
+    from _table import TARGETS
 
     compiling = []
     jax.monitoring.register_event_duration_secs_listener(
@@ -59,9 +58,9 @@ def measure(name: str, sampler: str, seed: int, seconds: float) -> dict:
         "cpu_seconds_to_first_draws": first,
         "seconds": wall_seconds,
         "compile_seconds": sum(compiling),
-        **judge(target, sums, squares, counts, modes, blocks, is_cloud=sampler == "blackjax_smc"),
-        "versions": {package: known_version(package) for package in PACKAGES},
-        "machine": {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()},
+        **judge(target, sums, squares, counts, modes, blocks, is_cloud=sampler in CLOUDS),
+        "versions": known_versions(),
+        "machine": machine(),
     }
 
 
@@ -69,9 +68,9 @@ def judge(target, sums, squares, counts, modes, blocks, *, is_cloud: bool) -> di
     """Errors against the truth, in its standard deviations, from sums over draws."""
     import numpy as np
 
-    if is_cloud:  # each block is a run of its own
-        total, count = np.concatenate(sums), counts[0]
-        square = np.concatenate(squares)
+    if is_cloud:
+        total, count = np.concatenate(sums) / np.array(counts)[:, None], 1
+        square = np.concatenate(squares) / np.array(counts)[:, None]
     else:
         total, square, count = np.sum(sums, axis=0), np.sum(squares, axis=0), sum(counts)
     sd = np.sqrt(target.variance)
@@ -81,11 +80,11 @@ def judge(target, sums, squares, counts, modes, blocks, *, is_cloud: bool) -> di
     variance = square.mean(axis=0) / count - mean**2
     found = {
         "num_chains": len(total),
-        "num_draws": int(len(total) * count),
+        "num_draws": sum(counts) * (1 if is_cloud else len(total)),
         "ess": float(np.min(len(z) / np.mean(z**2, axis=0))) if len(z) > 1 else None,
         "z_overall": overall.tolist(),
         "mean_error": float(np.abs(overall).max()),
-        "variance_error": float(np.abs(variance / target.variance - 1)[target.judged].max()),
+        "variance_error": float(np.max(np.abs(variance / target.variance - 1)[target.judged], initial=0.0)),
         "rhat": None,
     }
     if modes:
@@ -97,14 +96,6 @@ def judge(target, sums, squares, counts, modes, blocks, *, is_cloud: bool) -> di
         kept = np.concatenate(blocks, axis=1)
         found["rhat"] = float(np.max(array_stats.rhat(kept, chain_axis=0, draw_axis=1)))
     return found
-
-
-def known_version(package: str) -> str | None:
-    """Of an installed package."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def show(rows: list[dict]) -> None:
@@ -152,7 +143,7 @@ def main() -> None:
     if arguments.show:
         show([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))])
         return
-    from _targets import TARGETS
+    from _table import TARGETS
 
     RESULTS.mkdir(parents=True, exist_ok=True)
     environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}

@@ -30,6 +30,7 @@ from flowmcmc.warmup import kept_warmup, warm_up
 __all__ = ["sample"]
 
 LOCAL = jittered(partial(blackjax.hmc, num_integration_steps=8))
+SMC_STEPS = 10
 LATENT = jittered(partial(blackjax.hmc, num_integration_steps=4))
 
 
@@ -231,7 +232,7 @@ def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, prog
     key_look, key_smc, key_order = jax.random.split(rng_key, 3)
     check_density(logdensity_fn, check_positions(jax.vmap(start.sample)(jax.random.split(key_look, 256))))
     found = tempered_smc(
-        key_smc, logdensity_fn, start, num_particles=num_particles, local=local, progress_bar=progress_bar
+        key_smc, logdensity_fn, start, num_particles=num_particles, local=local, num_local_steps=SMC_STEPS, progress_bar=progress_bar
     )
     order = jax.random.permutation(key_order, num_particles)
     return found._replace(positions=jax.tree.map(lambda leaf: leaf[order], found.positions))
