@@ -88,6 +88,7 @@ patience
         A folder to keep the end of warm-up in, and the draws, so many rounds at a time. Called again with the same
         arguments (or more `num_samples`), also after a ``kill -9``, the run goes on from there: the draws are those of
         an unbroken run, bit for bit. `local` and `flow` must be the same functions; that cannot be checked.
+        All draws are in memory at the end: see `draw_to_disk` for more than fit there.
     progress_bar
         Show one, with acceptance and held-out loss.
 

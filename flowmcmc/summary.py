@@ -91,7 +91,8 @@ def summary(result, *, modes=None) -> Summary:
     if "posterior" not in tree.children or tree["posterior"].sizes.get("draw", 0) < 4:
         raise ValueError("there are fewer than 4 draws for each chain: nothing to summarise; draw more.")
     weights = mode_weights(tree, modes)
-    uses_flow = hasattr(result, "flow") and result.settings["num_flow_steps"] > 0
+    # a DataTree shows its attrs, "flow" among them, as attributes
+    uses_flow = hasattr(result, "tuning") and result.settings["num_flow_steps"] > 0
     weighed = importance(result) if uses_flow else None
     rates = rejections(tree) if "sample_stats" in tree.children else rejections_unknown()
     problems = [
