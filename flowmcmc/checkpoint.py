@@ -8,6 +8,7 @@ Keys are folded from the round, so that the draws are those of an unbroken run, 
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from importlib.metadata import version
@@ -172,6 +173,8 @@ def writable(folder) -> Path:
     OSError
         If not.
     """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"a checkpoint folder must be a path, got {folder!r}.")
     folder = Path(folder).absolute()
     probe = folder / "probe.writing"
     try:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from flowmcmc.arguments import as_arrays, check_counts, check_sampler
 from flowmcmc.base import Array, PyTree, SamplingAlgorithm
 
 __all__ = ["RunState", "Trace", "run"]
@@ -92,8 +93,8 @@ def run(
     ValueError
         If `num_rounds` or `chunk_size` is not positive.
     """
-    if num_rounds < 1 or chunk_size < 1:
-        raise ValueError(f"num_rounds and chunk_size must be at least 1, got {num_rounds} and {chunk_size}.")
+    check_counts({"num_rounds": num_rounds, "chunk_size": chunk_size})
+    check_sampler(algorithm)
     rng_key = as_key(rng_key)
     state = positions if isinstance(positions, RunState) else begin(rng_key, algorithm, positions)
     chunk_size = min(chunk_size, num_rounds)
@@ -130,6 +131,8 @@ def run(
 def as_key(rng_key) -> Array:
     """A typed key from a typed key, a raw key or an int seed."""
     if isinstance(rng_key, (int, np.integer)) and not isinstance(rng_key, bool):
+        if not -(2**63) <= rng_key < 2**63:
+            raise ValueError(f"rng_key = {rng_key} is too large a seed: take one of at most 63 bits.")
         return jax.random.key(int(rng_key))
     if isinstance(rng_key, (jax.Array, np.ndarray)):
         rng_key = jnp.asarray(rng_key)
@@ -145,7 +148,7 @@ def as_key(rng_key) -> Array:
 
 def begin(rng_key: Array, algorithm: SamplingAlgorithm, positions: PyTree) -> RunState:
     """State before the first round, compiled too."""
-    positions = jax.tree.map(jnp.asarray, positions)
+    positions = as_arrays(positions)
 
     def init(positions, rng_key):
         return strongly_typed(algorithm.init(positions, rng_key))

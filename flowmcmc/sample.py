@@ -10,9 +10,10 @@ import jax
 import optax
 
 from flowmcmc.adaptive import adaptive
+from flowmcmc.arguments import check_counts, check_flow_type, check_local
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
-from flowmcmc.checkpoint import Checkpoint, describe_run, drawn
-from flowmcmc.checks import check_density, check_flow, check_positions
+from flowmcmc.checkpoint import Checkpoint, describe_run, drawn, writable
+from flowmcmc.checks import check_density, check_flow, check_positions, check_start
 from flowmcmc.flows import gaussian_mixture, real_nvp, trimmed
 from flowmcmc.imh import imh
 from flowmcmc.local import jittered
@@ -114,9 +115,9 @@ patience
         "num_chains": num_chains,
         "checkpoint_every": checkpoint_every,
     }
-    for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+    check_counts(numbers | {"num_particles": num_particles})
+    if checkpoint is not None:
+        writable(checkpoint)
     began = time.perf_counter()
     key_warmup, key_draw, key_start = (jax.random.fold_in(rng_key, index) for index in range(3))
     particles = None
@@ -127,6 +128,7 @@ patience
     check_density(logdensity_fn, positions)
     position = jax.tree.map(lambda leaf: leaf[0], positions)
     if flow is not None:
+        check_flow_type(flow)
         check_flow(flow, position)
     flows = {"given": flow} if flow else default_flows(position)
     if loss is not forward_kl or optimizer is not None:
@@ -202,10 +204,11 @@ def default_flows(position: PyTree) -> dict[str, Flow]:
 
 def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, progress_bar) -> Particles:
     """Particles from a broad density, in random order, after a look at the density where it starts."""
+    check_local(local)
     if num_chains > num_particles:
         raise ValueError(f"num_chains = {num_chains} must not exceed num_particles = {num_particles}.")
     key_look, key_smc, key_order = jax.random.split(rng_key, 3)
-    check_density(logdensity_fn, check_positions(jax.vmap(start.sample)(jax.random.split(key_look, 256))))
+    check_start(key_look, logdensity_fn, start)
     found = tempered_smc(
         key_smc, logdensity_fn, start, num_particles=num_particles, local=local, progress_bar=progress_bar
     )

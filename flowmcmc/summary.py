@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from flowmcmc.arguments import check_tree
 from flowmcmc.diagnostics import Importance, ModeWeights, importance, mode_weights, nested_rhat, rejections
 
 __all__ = ["Summary", "summary"]
@@ -88,6 +89,7 @@ def summary(result, *, modes=None) -> Summary:
     import arviz as az
 
     tree = getattr(result, "datatree", result)
+    check_tree(tree)
     if "posterior" not in tree.children or tree["posterior"].sizes.get("draw", 0) < 4:
         raise ValueError("there are fewer than 4 draws for each chain: nothing to summarise; draw more.")
     weights = mode_weights(tree, modes)

@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowmcmc.arguments import check_counts, check_result
 from flowmcmc.checkpoint import Checkpoint, describe_run, digest
 from flowmcmc.datatree import to_datatree
 from flowmcmc.result import SampleResult
@@ -75,9 +76,8 @@ def draw_to_disk(result: SampleResult, num_samples: int, path, *, block: int = 1
         import zarr  # noqa: F401
     except ImportError as error:
         raise ImportError("draw_to_disk writes with zarr, which is missing: pip install 'flowmcmc[zarr]'.") from error
-    for name, value in {"num_samples": num_samples, "block": block}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+    check_counts({"num_samples": num_samples, "block": block})
+    check_result(result)
     if result.trace is None:
         raise ValueError("warm-up was interrupted, so there is nothing to go on from: call sample again.")
     asked = {name: result.settings[name] for name in ("num_local_steps", "num_flow_steps")}

@@ -90,7 +90,6 @@ class StandIn:
         assert theta_unc.dtype == np.float64 and theta_unc.shape == (3,) and theta_unc.flags.c_contiguous
 
 
-@pytest.mark.filterwarnings("ignore:logdensity_fn is not finite at")  # where the stand-in rejects
 def test_bridgestan_call_out_with_a_stand_in(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bridgestan", SimpleNamespace(StanModel=StandIn))
     known = run(STAN, tmp_path, monkeypatch)
