@@ -2,7 +2,6 @@
 
 import jax.numpy as jnp
 import numpy as np
-
 from _targets import Target, wide
 
 GRID = np.linspace(-3.0, 3.0, 1201)

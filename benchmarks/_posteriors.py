@@ -6,7 +6,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-
 from _targets import Target, wide
 
 LONG_RUN = Path(__file__).parent / "results" / "truth_logistic.json"

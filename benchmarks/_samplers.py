@@ -156,7 +156,9 @@ def pocomc(target, seed: int, seconds: float):
 
     dim = target.start.sample(jax.random.key(0)).shape[0]
     # the start is an independent normal, from whose log density at 0 and at a unit vector its scales follow
-    at_zero, at_unit = (np.asarray(jax.vmap(target.start.log_prob)(rows)) for rows in (jnp.zeros((dim, dim)), jnp.eye(dim)))
+    at_zero, at_unit = (
+        np.asarray(jax.vmap(target.start.log_prob)(rows)) for rows in (jnp.zeros((dim, dim)), jnp.eye(dim))
+    )
     scale = 1 / np.sqrt(2 * (at_zero - at_unit))
     prior = pmc.Prior([norm(0, s) for s in scale])
     ratio = jax.jit(jax.vmap(lambda x: target.logdensity_fn(x) - target.start.log_prob(x)))

@@ -123,9 +123,14 @@ def main() -> None:
             row = measure(flow_name, dim, chains, rounds=max(2, 20_000 // chains))
             rows.append(row)
             shown = "  ".join(f"{name} {value:8.3f}" for name, value in row["microseconds"].items())
-            print(f"{flow_name:8} d={dim:<3} {chains:6} chains: us a chain: {shown}   ratio {row['ratio']:.2f}", flush=True)
+            print(
+                f"{flow_name:8} d={dim:<3} {chains:6} chains: us a chain: {shown}   ratio {row['ratio']:.2f}",
+                flush=True,
+            )
     command = "python benchmarks/overhead.py"
-    RESULT.write_text(json.dumps({"rows": rows, "versions": known_versions(), "machine": machine(), "command": command}))
+    RESULT.write_text(
+        json.dumps({"rows": rows, "versions": known_versions(), "machine": machine(), "command": command})
+    )
 
 
 if __name__ == "__main__":

@@ -14,10 +14,14 @@ from typing import Any, NamedTuple
 import blackjax
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
-from ebm.model import Model
+from ebm.model import Model, check_model
 from flowmcmc import local as local_kernel
+from flowmcmc.arguments import check_counts
 from flowmcmc.base import num_chains
+from flowmcmc.checks import check_positions
+from flowmcmc.run import as_key
 
 __all__ = ["AIS", "ais", "ais_bracket", "reverse_ais"]
 
@@ -88,7 +92,8 @@ def ais(
     """
     check({"num_walkers": num_walkers, "num_temperatures": num_temperatures, "num_steps": num_steps})
     sizes = step_sizes(step_size, num_temperatures)
-    key_start, key_walk = jax.random.split(rng_key)
+    check_model(model)
+    key_start, key_walk = jax.random.split(as_key(rng_key))
     start = jax.vmap(model.tilt.sample)(jax.random.split(key_start, num_walkers))
     return anneal(key_walk, model, theta, start, sizes, num_steps, hashable(local), is_reverse=False)
 
@@ -117,7 +122,10 @@ def reverse_ais(
     """
     check({"number of positions": num_chains(positions), "num_temperatures": num_temperatures, "num_steps": num_steps})
     sizes = step_sizes(step_size, num_temperatures)
-    return anneal(rng_key, model, theta, positions, sizes, num_steps, hashable(local), is_reverse=True)
+    check_model(model)
+    if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(positions)):
+        positions = check_positions(positions)
+    return anneal(as_key(rng_key), model, theta, positions, sizes, num_steps, hashable(local), is_reverse=True)
 
 
 def ais_bracket(
@@ -195,6 +203,8 @@ def moved(rng_key, model, theta, positions, *, b, step_size, num_steps, local):
 
 def step_sizes(step_size, num_temperatures: int) -> Array:
     """One for each b above 0."""
+    if not callable(step_size) and not 0 < step_size < float("inf"):
+        raise ValueError(f"step_size must be positive, got {step_size}.")
     b = jnp.linspace(0.0, 1.0, num_temperatures + 1)[1:]
     return jnp.asarray(jax.vmap(step_size)(b)) if callable(step_size) else jnp.full(num_temperatures, step_size)
 
@@ -206,6 +216,4 @@ def hashable(local: Callable) -> Callable:
 
 def check(counts: dict[str, int]) -> None:
     """Raise unless all are at least 1."""
-    for name, value in counts.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+    check_counts(counts)

@@ -74,6 +74,10 @@ def mlp(
         The network sees (x - loc) / scale.
     """
     vector = ravel_pytree(position)[0]
+    if not jnp.issubdtype(vector.dtype, jnp.floating):
+        raise TypeError(f"position must be made of floating arrays, got dtype {vector.dtype}: convert it.")
+    if not bool(jnp.all(jnp.asarray(scale) > 0)) or jnp.shape(scale) not in ((), (1,), vector.shape):
+        raise ValueError(f"scale must be positive, one number or one for each of {vector.size} coordinates.")
     if not hidden or min(hidden) < 1:
         raise ValueError(f"hidden must name at least one layer, each with at least one unit; got {tuple(hidden)}.")
     module = functional(lambda rngs: MLP((vector.size, *hidden), activation, vector.dtype, rngs=rngs))
@@ -100,6 +104,8 @@ def conv(position, *, channels: Sequence[int] = (32, 64, 64), activation: Callab
     if jnp.ndim(position) != 3:
         raise ValueError(f"position must be one image (height, width, channels), got shape {jnp.shape(position)}.")
     image = jnp.asarray(position)
+    if not channels or min(channels) < 1:
+        raise ValueError(f"channels must name at least one layer, each with at least one; got {tuple(channels)}.")
     return functional(lambda rngs: Conv((image.shape[2], *channels), activation, image.dtype, rngs=rngs))
 
 

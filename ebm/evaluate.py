@@ -13,6 +13,7 @@ import numpy as np
 from ebm.model import Model
 from ebm.planar import BATCH, Grid, grid, grid_mode_weights, labelled, log_densities
 from flowmcmc import Flow
+from flowmcmc.arguments import check_counts
 from flowmcmc.base import Array, num_chains
 from flowmcmc.run import as_key
 from flowmcmc.weights import effective_fraction, tail_shape
@@ -63,6 +64,7 @@ def mode_weights_importance(
     ValueError
         If `labels` returns anything else, or no draw has a finite weight.
     """
+    check_counts({"num_draws": num_draws, "num_modes": num_modes})
     positions, log_weights = weighted_draws(as_key(rng_key), model, theta, flow, params, num_draws)
     found = labelled(labels, positions, num_draws)
     if found.max() >= num_modes:

@@ -11,12 +11,13 @@ import optax
 from tqdm import tqdm
 
 from ebm.method import Method
-from ebm.model import Model
+from ebm.model import Model, check_model
 from ebm.negatives import PersistentState
 from ebm.train import TrainInfo, default_optimizer, trainer
+from flowmcmc.arguments import check_callables, check_counts, check_has, check_optimizer, shown
 from flowmcmc.base import SamplingAlgorithm
 from flowmcmc.base import num_chains as length
-from flowmcmc.checks import check_positions, leaf_names
+from flowmcmc.checks import check_positions, describe_shapes, leaf_names
 from flowmcmc.run import RunState, as_key, keep_info, run
 
 __all__ = ["Fit", "fit"]
@@ -124,10 +125,15 @@ def fit(
         For data that is not finite, not floating, constant in a coordinate or fewer than a batch, an energy that is not
         a finite scalar there, or an option out of range.
     """
-    if num_steps < 1:
-        raise ValueError(f"num_steps must be at least 1, got {num_steps}.")
-    if look_every is not None and look_every < 1:
-        raise ValueError(f"look_every must be at least 1, got {look_every}.")
+    check_counts({"num_steps": num_steps, "batch_size": batch_size})
+    check_model(model)
+    check_has("method", method, Method._fields, "a Method, such as ebm.nce(model, noise)")
+    if optimizer is not None:
+        check_optimizer(optimizer)
+    if look_every is not None:
+        check_counts({"look_every": look_every})
+    if monitor is not None:
+        check_callables({"monitor": monitor}, "lambda state: {'name': 1.0}")
     rng_key = as_key(rng_key)
     data = check_data(model, data)
     if (size := length(data)) < batch_size:
@@ -186,7 +192,10 @@ def look(monitor: Callable | None, state: RunState) -> dict | None:
     if monitor is None:
         return {}
     try:
-        return {"step": state.round, **monitor(state.sampler)}
+        looked = monitor(state.sampler)
+        if not isinstance(looked, dict):
+            raise TypeError(f"monitor must return a dict of what to keep, got {shown(looked)}.")
+        return {"step": state.round, **looked}
     except KeyboardInterrupt:
         warnings.warn(
             f"interrupted in monitor after {state.round} updates; returning what was done so far.", stacklevel=3
@@ -221,7 +230,13 @@ def check_data(model: Model, data):
                 "density can be learned there; leave the coordinate out, or add noise to it."
             )
     theta = model.init(jax.random.key(0))
-    values = jax.vmap(model.logdensity, (None, 0))(theta, jax.tree.map(lambda leaf: leaf[:1000], data))
+    try:
+        values = jax.vmap(model.logdensity, (None, 0))(theta, jax.tree.map(lambda leaf: leaf[:1000], data))
+    except Exception as error:
+        raise TypeError(
+            f"model cannot take a data point with {describe_shapes(jax.tree.map(lambda leaf: leaf[0], data))} "
+            f"({type(error).__name__}: {str(error).splitlines()[0]}): build energy and tilt for data[0]."
+        ) from error
     if values.ndim != 1:
         raise ValueError(f"model: energy and tilt must return a scalar for one position, got shape {values.shape[1:]}.")
     if not bool(jax.numpy.all(jax.numpy.isfinite(values))):

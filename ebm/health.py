@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from ebm.fit import Fit
+from flowmcmc.arguments import check_has
 
 __all__ = ["Health", "health"]
 
@@ -64,6 +65,7 @@ def health(fit: Fit) -> Health:
     fit
         Of any method. Without persistent chains mode weights stay unchecked, and that is said.
     """
+    check_has("fit", fit, ("info", "chains"), "what ebm.fit returned")
     info = fit.info
     num = len(info.loss)
     last = slice(num - max(1, int(LAST * num)), num)

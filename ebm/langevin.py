@@ -49,6 +49,9 @@ def gradient_ascent(logdensity_fn, step_size) -> SamplingAlgorithm:
 
 def langevin(logdensity_fn, step_size, integrator) -> SamplingAlgorithm:
     """Guard an integrator against leaving the finite numbers."""
+    # an array where it is learned
+    if isinstance(step_size, float) and not 0 < step_size < float("inf"):
+        raise ValueError(f"step_size must be positive, got {step_size}.")
     value_and_grad = jax.value_and_grad(logdensity_fn)
     advance = integrator(value_and_grad)
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from ebm.model import Model
+from ebm.model import Model, check_model
+from flowmcmc.arguments import check_has
 
 __all__ = ["Method", "MethodInfo", "NegativeSampler", "energy_gap", "from_point_loss", "maximum_likelihood", "no_info"]
 
@@ -86,7 +87,9 @@ def maximum_likelihood(model: Model, negatives: NegativeSampler, *, energy_penal
     energy_penalty
         Coefficient of mean E(x+)^2 + sum_i w_i E(x-_i)^2. It biases the optimum; 0 by default.
     """
-    if energy_penalty < 0:
+    check_model(model)
+    check_has("negatives", negatives, ("init", "step"), "a NegativeSampler, such as ebm.persistent(make_sampler)")
+    if not energy_penalty >= 0:
         raise ValueError(f"energy_penalty must not be negative, got {energy_penalty}.")
 
     def init(rng_key, theta, data):

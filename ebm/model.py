@@ -12,8 +12,9 @@ from typing import NamedTuple
 import jax
 
 from flowmcmc import Density, Flow
+from flowmcmc.arguments import check_flow_type, check_has
 
-__all__ = ["Model", "tilted"]
+__all__ = ["Model", "check_density", "check_model", "tilted"]
 
 Array = jax.Array
 
@@ -48,6 +49,17 @@ def tilted(flow: Flow, params) -> Density:
     flow, params
         A normalised density, trained before.
     """
+    check_flow_type(flow)
     return Density(
         lambda position: flow.log_prob(params, position), lambda key: flow.sample_and_log_prob(key, params)[0]
     )
+
+
+def check_model(model) -> None:
+    """Raise TypeError unless it is a `Model`; an energy alone lacks the tilt."""
+    check_has("model", model, ("logdensity", "energy", "tilt"), "ebm.Model(*energy, tilt), say with ebm.normal(x)")
+
+
+def check_density(name: str, density) -> None:
+    """Raise TypeError unless it is a `Density`."""
+    check_has(name, density, ("log_prob", "sample"), "a Density, such as ebm.normal(x)")

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from ebm.method import MethodInfo, NegativeSampler
 from flowmcmc import Tuning
+from flowmcmc.arguments import check_callables, check_counts
 from flowmcmc.base import num_chains as length
 
 __all__ = ["PersistentState", "contrastive_divergence", "local_tuning", "persistent", "short_run"]
@@ -81,6 +82,7 @@ def short_run(
         Of the sampler, for each update.
     """
     check(num_chains=num_chains, num_rounds=num_rounds)
+    check_callables({"start": start}, "model.tilt.sample")
     return from_start(
         make_sampler, lambda rng_key, batch: jax.vmap(start)(jax.random.split(rng_key, num_chains)), num_rounds
     )
@@ -211,6 +213,4 @@ def without_weightless(positions, log_weights: Array):
 
 def check(**numbers: int) -> None:
     """Raise unless all are positive."""
-    for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+    check_counts(numbers)

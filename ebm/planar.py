@@ -13,7 +13,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ebm.model import Model
+from ebm.model import Model, check_model
+from flowmcmc.checks import check_scalar
 
 __all__ = ["Grid", "grid", "grid_mode_weights", "labelled", "log_densities"]
 
@@ -53,6 +54,8 @@ def grid(model: Model, theta: Any, *, low, high, num: int = 400) -> Grid:
         raise ValueError(f"low must be below high in both coordinates, got {low} and {high}.")
     if num < 2:
         raise ValueError(f"num must be at least 2, got {num}.")
+    check_model(model)
+    check_scalar("the model's log density", lambda x: model.logdensity(theta, x), jnp.zeros(2))
     strip = max(1, num // MARGIN)
     width = (high - low) / num
     steps = np.arange(-strip, num + strip) + 0.5

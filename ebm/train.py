@@ -13,6 +13,7 @@ import optax
 
 from ebm.method import Method, MethodInfo
 from ebm.model import Model
+from flowmcmc.arguments import check_counts
 from flowmcmc.base import SamplingAlgorithm
 
 __all__ = ["TrainInfo", "TrainState", "default_optimizer", "trainer"]
@@ -54,6 +55,9 @@ def default_optimizer(num_steps: int, learning_rate: float = 3e-3) -> optax.Grad
     learning_rate
         Of the first half.
     """
+    check_counts({"num_steps": num_steps})
+    if not 0 < learning_rate < float("inf"):
+        raise ValueError(f"learning_rate must be positive, got {learning_rate}.")
     half = max(1, num_steps // 2)
     schedule = optax.join_schedules(
         [optax.constant_schedule(learning_rate), optax.cosine_decay_schedule(learning_rate, half, 0.01)], [half]
@@ -88,8 +92,7 @@ def trainer(
     ValueError
         If an option is out of range.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
+    check_counts({"batch_size": batch_size})
     if not 0 <= average_decay < 1:
         raise ValueError(f"average_decay must lie in [0, 1), got {average_decay}.")
 

@@ -18,6 +18,7 @@ import numpy as np
 from ebm.fit import Fit
 from ebm.model import Model
 from flowmcmc import Flow, SampleResult, Tuning, freeze, gaussian_mixture, run, sample, to_datatree
+from flowmcmc.arguments import check_has
 from flowmcmc.evidence import LogZ, log_z_bridge
 from flowmcmc.run import as_key
 
@@ -145,6 +146,7 @@ def finish(
     progress_bar
         Show one.
     """
+    check_has("fit", fit, ("model", "theta", "state"), "what ebm.fit returned")
     if num_chains < 2:
         raise ValueError(f"num_chains must be at least 2, got {num_chains}: half start at data, half at the tilt.")
     model, theta, data = fit.model, fit.theta, fit.state.sampler.data

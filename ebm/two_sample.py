@@ -13,6 +13,7 @@ import numpy as np
 from scipy.spatial import KDTree
 from scipy.spatial.distance import pdist, squareform
 
+from flowmcmc.arguments import shown
 from flowmcmc.base import num_chains
 from flowmcmc.run import as_key
 
@@ -109,6 +110,9 @@ def c2st(rng_key, x: Any, y: Any, *, num_neighbours: int | None = None) -> tuple
 
 def rows(positions: Any, name: str) -> np.ndarray:
     """Positions as an array (n, d)."""
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(positions)]
+    if not leaves or any(leaf.ndim == 0 or leaf.dtype.kind not in "biuf" or not leaf.size for leaf in leaves):
+        raise ValueError(f"{name} must be arrays of numbers (n, ...) with n of 4 or more, got {shown(positions)}.")
     num = num_chains(positions)
     array = np.concatenate([np.asarray(leaf, float).reshape(num, -1) for leaf in jax.tree.leaves(positions)], axis=1)
     if not np.isfinite(array).all():

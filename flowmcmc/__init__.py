@@ -28,6 +28,7 @@ from flowmcmc.run import run
 from flowmcmc.sample import sample
 from flowmcmc.summary import Summary, summary
 from flowmcmc.tempering import Particles, tempered_smc
+from flowmcmc.to_disk import draw_to_disk
 from flowmcmc.until import draw_until
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "chain_mesh",
     "constrained",
     "cycle",
+    "draw_to_disk",
     "draw_until",
     "fit_flow",
     "freeze",

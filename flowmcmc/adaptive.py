@@ -16,6 +16,7 @@ import optax
 from blackjax.adaptation.step_size import DualAveragingAdaptationState, dual_averaging_adaptation
 
 from flowmcmc import reservoir, training
+from flowmcmc.arguments import check_callables, check_counts, check_optimizer
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm, num_chains
 from flowmcmc.devices import on_chains, on_every_device
 from flowmcmc.imh import imh
@@ -116,17 +117,21 @@ def adaptive(
     ValueError
         If an option is out of range.
     """
-    check_steps(flow, num_local_steps, num_flow_steps)
+    check_steps(local, flow, num_local_steps, num_flow_steps)
+    check_callables({"loss": loss}, "flowmcmc.losses.forward_kl")
+    check_callables({"flow_kernel": flow_kernel}, "flowmcmc.imh")
     flow = flow or Flow(lambda rng_key, position: (), NotImplemented, NotImplemented)
     smallest = {"num_train_steps": 0, "batch_size": 1, "patience": 1, "history_size": 8, "refit_every": 1}
     for name, given in zip(smallest, (num_train_steps, batch_size, patience, history_size, refit_every)):
-        if given is not None and given < smallest[name]:
-            raise ValueError(f"{name} must be at least {smallest[name]}, got {given}.")
+        if given is not None:
+            check_counts({name: given}, smallest[name])
     if not 0 < target_acceptance_rate < 1:
         raise ValueError(f"target_acceptance_rate must lie between 0 and 1, got {target_acceptance_rate}.")
-    if step_size <= 0:
+    if not 0 < step_size < float("inf"):
         raise ValueError(f"step_size must be positive, got {step_size}.")
-    optimizer = optimizer or default_optimizer()
+    if optimizer is None:
+        optimizer = default_optimizer()
+    check_optimizer(optimizer)
     da_init, da_update, _ = dual_averaging_adaptation(target_acceptance_rate)
 
     def restart(step_size):

@@ -66,4 +66,7 @@ class Flow(NamedTuple):
 
 def num_chains(positions: PyTree) -> int:
     """Length of the leading (chain) axis of `positions`."""
-    return jax.tree.leaves(positions)[0].shape[0]
+    first = jax.tree.leaves(positions)[0]
+    if first.ndim == 0:
+        raise ValueError("positions holds a single number: the first axis of each leaf must count the chains.")
+    return first.shape[0]

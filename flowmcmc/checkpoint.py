@@ -5,8 +5,10 @@ draws with the chains' positions after each, ``draws-000001000``, ...; all are r
 Keys are folded from the round, so that the draws are those of an unbroken run, bit for bit.
 """
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from importlib.metadata import version
@@ -20,7 +22,7 @@ from flowmcmc.base import PyTree, SamplingAlgorithm
 from flowmcmc.checks import leaf_names
 from flowmcmc.run import RunState, keep_all, run
 
-__all__ = ["Checkpoint", "describe_run", "drawn"]
+__all__ = ["Checkpoint", "describe_run", "digest", "drawn", "writable"]
 
 FORMAT = 1
 
@@ -55,11 +57,12 @@ class Checkpoint:
     ------
     ValueError
         If the folder belongs to another run, naming the fields that differ.
+    OSError
+        If it cannot be made or written to.
     """
 
     def __init__(self, folder, config: dict):
-        self.folder = Path(folder).absolute()
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder = writable(folder)
         path = self.folder / "config.json"
         config = json.loads(json.dumps(config))
         if not path.exists():
@@ -77,16 +80,28 @@ class Checkpoint:
             raise ValueError(f"checkpoint {self.folder} belongs to another run ({told}): name another folder.")
 
     def save(self, name: str, tree: PyTree) -> None:
-        """Write the leaves of `tree` as `name`, or leave no trace of it."""
+        """Write the leaves of `tree` as `name`, or leave no trace of it.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written.
+        """
         import orbax.checkpoint as ocp
 
         leaves = {f"{index:03d}": np.asarray(leaf) for index, leaf in enumerate(jax.tree.leaves(tree))}
         writing = self.folder / f"{name}.writing"
         shutil.rmtree(writing, ignore_errors=True)
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(writing / "arrays", leaves)
-        (writing / "digest").write_text(digest(list(leaves.values())))
-        writing.rename(self.folder / name)
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save(writing / "arrays", leaves)
+            (writing / "digest").write_text(digest(list(leaves.values())))
+            writing.rename(self.folder / name)
+        except Exception as error:  # a full disk makes orbax raise ValueError, with a page of text
+            shutil.rmtree(writing, ignore_errors=True)
+            why = f"could not be written ({type(error).__name__}): {str(error)[:300]}"
+            number = error.errno if isinstance(error, OSError) and error.errno else errno.EIO
+            raise OSError(number, f"checkpoint {why} ... Is the disk full?", str(self.folder / name)) from error
 
     def load(self, name: str, make_like: Callable) -> Any:
         """What `save` wrote, in the structure of what ``make_like()`` returns; None if it is not there.
@@ -148,6 +163,28 @@ def drawn(
         if state.round < begun + size:  # Ctrl-C
             break
     return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces) if pieces else None
+
+
+def writable(folder) -> Path:
+    """The folder's absolute path, made if it does not exist, after a look whether a file can be made there.
+
+    Raises
+    ------
+    OSError
+        If not.
+    """
+    if not isinstance(folder, (str, os.PathLike)):
+        raise TypeError(f"a checkpoint folder must be a path, got {folder!r}.")
+    folder = Path(folder).absolute()
+    probe = folder / "probe.writing"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(bytes(4096))
+        probe.unlink()
+    except OSError as error:
+        why = f"cannot write to this folder ({error.strerror}): name another one, or see to its permissions and room"
+        raise OSError(error.errno, why, str(folder)) from error
+    return folder
 
 
 def digest(leaves: list) -> str:

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from flowmcmc.arguments import as_arrays
 from flowmcmc.base import Flow, LogDensity, PyTree
 
-__all__ = ["check_density", "check_flow", "check_positions", "leaf_names"]
+__all__ = ["check_density", "check_flow", "check_positions", "check_scalar", "check_start", "leaf_names"]
 
 
 def leaf_names(tree: PyTree) -> list[str]:
@@ -27,7 +28,7 @@ def check_positions(positions: PyTree) -> PyTree:
     ValueError
         If there are no chains, their numbers differ between leaves, or a number is not finite.
     """
-    positions = jax.tree.map(jnp.asarray, positions)
+    positions = as_arrays(positions)
     names, leaves = leaf_names(positions), jax.tree.leaves(positions)
     if not leaves:
         raise ValueError("positions is empty: pass an array, or a dict of arrays, with the chain axis first.")
@@ -63,22 +64,7 @@ def check_density(logdensity_fn: LogDensity, positions: PyTree) -> None:
     UserWarning
         If it is not finite at some starts, or its gradient is not, naming the parameter.
     """
-    one = jax.tree.map(lambda leaf: leaf[0], positions)
-    try:
-        out = jax.eval_shape(logdensity_fn, one)
-    except Exception as error:
-        raise TypeError(
-            f"logdensity_fn cannot be traced by JAX for one position with {describe_shapes(one)}: "
-            f"{type(error).__name__}: {str(error).splitlines()[0]} Write it with jax.numpy, for a single position "
-            "without the chain axis, and with no Python branch on values."
-        ) from error
-    shape, dtype = getattr(out, "shape", None), getattr(out, "dtype", jnp.dtype(bool))
-    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(
-            f"logdensity_fn must return a floating scalar for one position with {describe_shapes(one)}; it returned "
-            + (f"shape {shape} of dtype {dtype}." if shape is not None else f"{type(out).__name__}.")
-            + " Sum over the data and coordinates inside it."
-        )
+    check_scalar("logdensity_fn", logdensity_fn, jax.tree.map(lambda leaf: leaf[0], positions))
     # one look at up to this many chains is enough to tell a slip from a hard start
     few = jax.tree.map(lambda leaf: leaf[:256], positions)
     values, grads = jax.jit(jax.vmap(jax.value_and_grad(logdensity_fn)))(few)
@@ -104,6 +90,50 @@ def check_density(logdensity_fn: LogDensity, positions: PyTree) -> None:
                 "around a division or a square root is the usual cause: make its argument safe inside too.",
                 stacklevel=3,
             )
+
+
+def check_scalar(name: str, function, one: PyTree) -> None:
+    """Raise TypeError unless JAX can trace `function` for `one` position, and it returns a real floating scalar."""
+    try:
+        out = jax.eval_shape(function, one)
+    except Exception as error:
+        raise TypeError(
+            f"{name} cannot be traced by JAX for one position with {describe_shapes(one)}: "
+            f"{type(error).__name__}: {str(error).splitlines()[0]} Write it with jax.numpy, for a single position "
+            "without the chain axis, and with no Python branch on values."
+        ) from error
+    shape, dtype = getattr(out, "shape", None), getattr(out, "dtype", jnp.dtype(bool))
+    if shape != () or not jnp.issubdtype(dtype, jnp.floating):
+        raise TypeError(
+            f"{name} must return a floating scalar for one position with {describe_shapes(one)}; it returned "
+            + (f"shape {shape} of dtype {dtype}." if shape is not None else f"{type(out).__name__}.")
+            + " Sum over the data and coordinates inside it."
+        )
+
+
+def check_start(rng_key, logdensity_fn: LogDensity, start) -> None:
+    """Look at a density to start from, and at the target where it begins.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If either is no floating scalar; the target is finite nowhere, or the start is not finite, at 256 of its draws.
+    """
+    draws = check_positions(jax.jit(jax.vmap(start.sample))(jax.random.split(rng_key, 256)))
+    one = jax.tree.map(lambda leaf: leaf[0], draws)
+    check_scalar("logdensity_fn", logdensity_fn, one)
+    check_scalar("start.log_prob", start.log_prob, one)
+    values, known = jax.jit(jax.vmap(lambda x: (logdensity_fn(x), start.log_prob(x))))(draws)
+    if not np.isfinite(values).any():
+        raise ValueError(
+            f"logdensity_fn is not finite at any starting position (first value: {values[0]}): start elsewhere, or "
+            "look for a log of zero, a division by zero or an overflow."
+        )
+    if bad := int((~np.isfinite(known)).sum()):
+        raise ValueError(
+            f"start.log_prob is not finite at {bad} of {len(known)} of its own draws: it must be a normalised density, "
+            "such as flowmcmc.normal(position, scale=10.0)."
+        )
 
 
 def check_flow(flow: Flow, position: PyTree) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 
+from flowmcmc.arguments import check_counts, check_sampler
 from flowmcmc.base import PyTree, SamplingAlgorithm, num_chains
 
 __all__ = ["CycleInfo", "CycleState", "cycle", "vmap_chains"]
@@ -45,9 +46,11 @@ def cycle(*parts: tuple[SamplingAlgorithm, int]) -> SamplingAlgorithm:
     """
     if not parts:
         raise ValueError("cycle needs at least one (algorithm, num_steps) pair, got none.")
-    for _, num_steps in parts:
-        if num_steps < 1:
-            raise ValueError(f"num_steps must be at least 1 in each part of a cycle, got {num_steps}: leave it out.")
+    for part in parts:
+        if len(part) != 2 or callable(part[1]):
+            raise TypeError("each part of a cycle must be a pair, (algorithm, num_steps): cycle((algorithm, 1)).")
+        check_sampler(part[0])
+        check_counts({"num_steps of a part of a cycle": part[1]})
 
     def init_fn(position, rng_key=None):
         return CycleState(position)
@@ -78,6 +81,7 @@ def vmap_chains(algorithm: SamplingAlgorithm) -> SamplingAlgorithm:
     algorithm
         A sampler of one chain, of this library or BlackJAX's.
     """
+    check_sampler(algorithm)
 
     def init_fn(positions, rng_key=None):
         if rng_key is None:

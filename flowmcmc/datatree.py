@@ -60,7 +60,7 @@ def stats(info) -> dict[str, np.ndarray]:
         "lp": fields.pop("logdensity"),
         "acceptance_rate": np.where(known, rates, 0).sum(0) / known.sum(0),
         "diverging": fields["num_diverging"] > 0,
-        **{name: value for name, value in fields.items() if not np.isnan(value).all()},
+        **{name: value for name, value in fields.items() if not value.size or not np.isnan(value).all()},
     }
 
 

@@ -10,6 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from flowmcmc.arguments import as_arrays
+
 __all__ = ["Density", "normal", "uniform"]
 
 
@@ -33,11 +35,12 @@ def normal(position, *, loc=0.0, scale=1.0) -> Density:
     Raises
     ------
     ValueError
-        If a scale is not positive.
+        If a scale is not positive, or an option not finite or of another shape.
+    TypeError
+        If `position` is not made of floating arrays.
     """
-    vector, unravel = ravel_pytree(position)
-    loc = jnp.broadcast_to(jnp.asarray(loc, vector.dtype), vector.shape)
-    scale = jnp.broadcast_to(jnp.asarray(scale, vector.dtype), vector.shape)
+    vector, unravel = one_vector(position)
+    loc, scale = spread("loc", loc, vector), spread("scale", scale, vector)
     if not bool(jnp.all(scale > 0)):
         raise ValueError(f"scale must be positive everywhere, got a smallest value of {jnp.min(scale)}.")
     constant = -jnp.sum(jnp.log(scale)) - 0.5 * vector.size * jnp.log(2 * jnp.pi)
@@ -62,11 +65,12 @@ def uniform(position, *, low, high) -> Density:
     Raises
     ------
     ValueError
-        If `low` is not below `high`.
+        If `low` is not below `high`, or either is not finite or of another shape.
+    TypeError
+        If `position` is not made of floating arrays.
     """
-    vector, unravel = ravel_pytree(position)
-    low = jnp.broadcast_to(jnp.asarray(low, vector.dtype), vector.shape)
-    high = jnp.broadcast_to(jnp.asarray(high, vector.dtype), vector.shape)
+    vector, unravel = one_vector(position)
+    low, high = spread("low", low, vector), spread("high", high, vector)
     if not bool(jnp.all(low < high)):
         raise ValueError("low must be below high in each coordinate: swap them, or widen the box.")
     inside = -jnp.sum(jnp.log(high - low))
@@ -79,3 +83,24 @@ def uniform(position, *, low, high) -> Density:
         return unravel(low + (high - low) * jax.random.uniform(rng_key, vector.shape, vector.dtype))
 
     return Density(log_prob, sample)
+
+
+def one_vector(position):
+    """A position raveled, and the way back."""
+    position = as_arrays(position, "position")
+    vector, unravel = ravel_pytree(position)
+    if vector.size == 0:
+        raise ValueError("position is empty: pass one position, say jnp.zeros(3).")
+    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(position)):
+        raise TypeError(f"position must be made of floating arrays, got dtype {vector.dtype}: convert it.")
+    return vector, unravel
+
+
+def spread(name: str, value, vector):
+    """An option as an array, one number for each coordinate."""
+    value = jnp.asarray(value, vector.dtype)
+    if value.shape not in ((), (1,), vector.shape):
+        raise ValueError(f"{name} has shape {value.shape}, but a position has {vector.size} coordinates.")
+    if bool(jnp.any(jnp.isinf(value))):
+        raise ValueError(f"{name} must be finite, got {value}: no density is normalised there.")
+    return jnp.broadcast_to(value, vector.shape)

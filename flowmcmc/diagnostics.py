@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from flowmcmc.arguments import check_counts, check_result, check_tree
 from flowmcmc.modes import find_modes
 from flowmcmc.run import as_key
 from flowmcmc.weights import effective_fraction, flow_log_weights, tail_shape
@@ -38,18 +39,30 @@ class Importance(NamedTuple):
     ess: float
 
 
+def group_of(datatree, group: str):
+    """A group of a DataTree or a `SampleResult`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is neither, or has no such group.
+    """
+    tree = getattr(datatree, "datatree", datatree)
+    check_tree(tree)
+    if group not in tree.children:
+        raise ValueError(f"the DataTree has no group {group}, only {sorted(tree.children)}.")
+    return tree[group]
+
+
 def draws_of(datatree, group: str = "posterior") -> np.ndarray:
     """All coordinates as one array (chain, draw, d), in the order of the variables."""
-    values = [
-        v.transpose("chain", "draw", ...).values
-        for v in getattr(datatree, "datatree", datatree)[group].data_vars.values()
-    ]
+    values = [v.transpose("chain", "draw", ...).values for v in group_of(datatree, group).data_vars.values()]
     return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=2)
 
 
 def coordinate_names(datatree) -> list[str]:
     """Such as ``x[0]``, in the order of `draws_of`."""
-    variables = getattr(datatree, "datatree", datatree)["posterior"].data_vars
+    variables = group_of(datatree, "posterior").data_vars
     shapes = {str(name): v.transpose("chain", "draw", ...).shape[2:] for name, v in variables.items()}
     return entry_names(shapes)
 
@@ -98,10 +111,14 @@ def mode_weights(datatree, modes: np.ndarray | Callable | ModeWeights | None = N
             raise ValueError(
                 f"modes must map draws (n, d) to n integers; it returned shape {labels.shape} of dtype {labels.dtype}."
             )
+        if labels.min() < 0:
+            raise ValueError(f"modes must return integers from 0 on; it returned {labels.min()}.")
     else:
         centres = np.atleast_2d(np.asarray(modes, float))
-        if centres.shape[1] != flat.shape[1]:
+        if centres.shape[1] != flat.shape[1] or not len(centres):
             raise ValueError(f"modes has shape {centres.shape}, but draws have {flat.shape[1]} coordinates.")
+        if not np.isfinite(centres).all():
+            raise ValueError("modes holds NaN or infinite numbers: each row is the centre of a mode.")
         scale = np.where(flat.std(0) > 0, flat.std(0), 1.0)
         distance = [(((flat - centre) / scale) ** 2).sum(axis=1) for centre in centres]
         labels = np.argmin(distance, axis=0)
@@ -131,7 +148,7 @@ def rejections(datatree):
     """
     import xarray as xr
 
-    stats = getattr(datatree, "datatree", datatree)["sample_stats"]
+    stats = group_of(datatree, "sample_stats")
     found = {
         name: stats[name].mean("draw") for name in ("local_acceptance_rate", "flow_acceptance_rate") if name in stats
     }
@@ -162,6 +179,8 @@ def importance(result, *, num_draws: int = 4000, rng_key=0) -> Importance:
     rng_key
         A key or int seed.
     """
+    check_result(result)
+    check_counts({"num_draws": num_draws})
     log_weights = flow_log_weights(as_key(rng_key), result.logdensity_fn, result.flow, result.params, num_draws)
     log_weights = np.where(np.isfinite(log_weights), log_weights, -np.inf)
     return Importance(log_weights, tail_shape(log_weights), effective_fraction(log_weights))
@@ -187,8 +206,9 @@ def nested_rhat(datatree, num_superchains: int = 8):
     """
     import arviz as az
 
+    check_counts({"num_superchains": num_superchains})
+    chains = group_of(datatree, "posterior").sizes["chain"]
     tree = getattr(datatree, "datatree", datatree)
-    chains = tree["posterior"].sizes["chain"]
     if chains % num_superchains or chains < 2 * num_superchains:
         raise ValueError(f"{chains} chains do not split into {num_superchains} superchains of equal size, two or more.")
     return az.rhat_nested(tree, superchain_ids=np.arange(chains) % num_superchains)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
+from flowmcmc.arguments import check_counts, check_result
 from flowmcmc.base import Flow, LogDensity, PyTree
 from flowmcmc.run import as_key
 from flowmcmc.weights import (
@@ -83,6 +84,8 @@ def log_evidence(result, *, rng_key=0, num_draws: int = 10_000, max_draws: int =
     >>> print(flowmcmc.log_evidence(result))  # doctest: +SKIP
     log Z = -226.781 +- 0.006
     """
+    check_result(result)
+    check_counts({"max_draws": max_draws})
     if result.trace is None or len(jax.tree.leaves(result.trace.position)[0]) < 4:
         raise ValueError("the result has fewer than 4 draws for each chain: draw more, result.more(1000).")
     rounds, chains = jax.tree.leaves(result.trace.position)[0].shape[:2]
@@ -200,8 +203,7 @@ def disagreement(forward: tuple[float, float], bridge: tuple[float, float]) -> l
 
 def check_draws(num_draws: int, draws: PyTree) -> None:
     """Raise unless both ends can be averaged over."""
-    if num_draws < 2:
-        raise ValueError(f"num_draws must be at least 2, got {num_draws}.")
+    check_counts({"num_draws": num_draws}, smallest=2)
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(draws)]
     if any(len(shape) < 2 or shape[:2] != shapes[0][:2] for shape in shapes):
         raise ValueError(

@@ -9,8 +9,9 @@ import optax
 
 from flowmcmc import training
 from flowmcmc.adaptive import default_optimizer
+from flowmcmc.arguments import check_counts, check_flow_type, check_optimizer
 from flowmcmc.base import Array, Flow, PyTree, num_chains
-from flowmcmc.checks import check_positions
+from flowmcmc.checks import check_flow, check_positions
 from flowmcmc.losses import forward_kl
 from flowmcmc.run import as_key
 
@@ -51,7 +52,13 @@ def fit_flow(
     size = num_chains(positions)
     if size < 10:
         raise ValueError(f"positions holds {size} points: a fit needs 10 or more.")
-    optimizer = optimizer or default_optimizer()
+    check_flow_type(flow)
+    check_flow(flow, jax.tree.map(lambda leaf: leaf[0], positions))
+    check_counts({"num_train_steps": num_train_steps}, smallest=0)
+    check_counts({"batch_size": batch_size, "patience": patience})
+    if optimizer is None:
+        optimizer = default_optimizer()
+    check_optimizer(optimizer)
     key_order, key_start, key_refit, key_learn = jax.random.split(as_key(rng_key), 4)
     order = np.asarray(jax.random.permutation(key_order, size))
     positions = jax.tree.map(lambda leaf: leaf[order], positions)

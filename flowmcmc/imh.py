@@ -13,6 +13,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from flowmcmc.arguments import check_flow_type
 from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
 
 __all__ = ["IMHInfo", "IMHState", "imh", "importance_weight", "init"]
@@ -77,6 +78,7 @@ def imh(logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> SamplingAlgori
     >>> state = algorithm.init(position)
     >>> state, info = algorithm.step(rng_key, state)
     """
+    check_flow_type(flow)
 
     def init_fn(position, rng_key=None):
         return init(position, logdensity_fn, flow, params)

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from flowmcmc.arguments import check_counts, check_flow_type
 from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.imh import IMHState, importance_weight
 from flowmcmc.imh import init as imh_init
@@ -60,8 +61,8 @@ def isir(logdensity_fn: LogDensity, flow: Flow, params: PyTree, *, num_proposals
     ValueError
         If `num_proposals` is below one.
     """
-    if num_proposals < 1:
-        raise ValueError(f"num_proposals must be at least 1, got {num_proposals}: each step needs a fresh draw.")
+    check_counts({"num_proposals": num_proposals})
+    check_flow_type(flow)
 
     def init_fn(position, rng_key=None):
         return imh_init(position, logdensity_fn, flow, params)

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from flowmcmc.arguments import check_local
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 
 __all__ = ["LocalState", "build", "divergences", "jittered", "pooled_scale", "varies"]
@@ -52,7 +53,13 @@ def build(
 
     known = {"inverse_mass_matrix": jnp.ones_like(ravel_pytree(scale)[0]), "scale": scale, "params": params}
     options = {name: value for name, value in known.items() if asks_for(local, name)}
-    algorithm = local(scaled_logdensity, step_size, **options)
+    try:
+        algorithm = local(scaled_logdensity, step_size, **options)
+    except TypeError as error:
+        raise TypeError(
+            f"local cannot be built from a density and a step size: {error}. Fix what else it asks for, as in "
+            "functools.partial(blackjax.hmc, num_integration_steps=10)."
+        ) from error
 
     def init(position, rng_key=None):
         return LocalState(position, algorithm.init(jax.tree.map(jnp.divide, position, scale), rng_key))
@@ -82,6 +89,7 @@ def jittered(local: LocalKernel, *, lowest: float = 0.02) -> LocalKernel:
     ValueError
         If `lowest` is out of range.
     """
+    check_local(local)
     if not 0 < lowest < 1:
         raise ValueError(f"lowest must lie between 0 and 1, got {lowest}.")
 

@@ -112,6 +112,9 @@ def mixture(*terms: tuple[float, Loss]) -> Loss:
     >>> loss = mixture((0.6, pool_forward_kl), (0.4, reverse_kl))  # the weights of arXiv 2111.02702
     """
 
+    if not terms:
+        raise ValueError("mixture needs at least one (weight, loss) pair, got none.")
+
     def loss(rng_key, params, batch, flow, logdensity_fn):
         keys = jax.random.split(rng_key, len(terms))
         values = [

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from flowmcmc import local as local_kernel
+from flowmcmc.arguments import check_has, check_local
 from flowmcmc.base import Flow, LocalKernel, PyTree, SamplingAlgorithm
 
 __all__ = ["NeutraState", "neutra"]
@@ -49,6 +50,8 @@ def neutra(local: LocalKernel, flow: Flow, params: PyTree = None) -> LocalKernel
     >>> algorithm = neutra(blackjax.mala, flow, params)(logdensity_fn, 0.1)
     >>> state = algorithm.init(position)
     """
+    check_local(local)
+    check_has("flow", flow, ("bijection",), "a Flow, such as flowmcmc.real_nvp(position)")
     if flow.bijection is None:
         raise ValueError("flow has no bijection: neutra needs Flow(..., bijection=Bijection(forward, inverse)).")
     forward, inverse = flow.bijection

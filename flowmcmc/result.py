@@ -7,6 +7,7 @@ from functools import cached_property
 import jax
 import numpy as np
 
+from flowmcmc.arguments import check_counts
 from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.datatree import to_datatree
 from flowmcmc.report import plot_report
@@ -70,6 +71,7 @@ class SampleResult:
         """
         if self.trace is None:
             raise ValueError("warm-up was interrupted, so there is nothing to go on from: call sample again.")
+        check_counts({"num_samples": num_samples})
         wanted = self.state.round + num_samples
         began = time.perf_counter()
         state, new = run(self.rng_key, self.algorithm, self.state, num_samples, progress_bar=progress_bar and "drawing")

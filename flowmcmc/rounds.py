@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from flowmcmc import local as local_kernel
+from flowmcmc.arguments import check_callables, check_counts, check_flow_type, check_has, check_local
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.compose import cycle, vmap_chains
 from flowmcmc.devices import on_chains
@@ -82,7 +83,9 @@ def freeze(
     SamplingAlgorithm
         ``init(positions, rng_key=None)`` and ``step``, whose info is a `RoundInfo`.
     """
-    check_steps(flow, num_local_steps, num_flow_steps)
+    check_steps(local, flow, num_local_steps, num_flow_steps)
+    check_callables({"flow_kernel": flow_kernel}, "flowmcmc.imh")
+    check_has("tuning", tuning, Tuning._fields, "a Tuning, say state.tuning of adaptive")
 
     def init(positions, rng_key=None):
         return FrozenState(positions, tuning)
@@ -148,12 +151,14 @@ def take_round(
     return state.position, round_info, proposals
 
 
-def check_steps(flow: Flow | None, num_local_steps: int, num_flow_steps: int) -> None:
+def check_steps(local: LocalKernel, flow: Flow | None, num_local_steps: int, num_flow_steps: int) -> None:
     """Raise unless a round does something, with a flow if flow steps are asked for."""
-    for name, value in {"num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}.items():
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}.")
+    check_counts({"num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}, smallest=0)
     if num_local_steps + num_flow_steps == 0:
         raise ValueError("num_local_steps and num_flow_steps are both 0: a round would do nothing.")
     if flow is None and num_flow_steps:
         raise ValueError(f"flow is None, but num_flow_steps is {num_flow_steps}: pass a flow, or num_flow_steps=0.")
+    if flow is not None:
+        check_flow_type(flow)
+    if num_local_steps:
+        check_local(local)

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from flowmcmc.arguments import as_arrays, check_counts, check_sampler
 from flowmcmc.base import Array, PyTree, SamplingAlgorithm
 from flowmcmc.devices import mesh_of, on_every_device, using
 
@@ -95,8 +96,8 @@ def run(
     ValueError
         If `num_rounds` or `chunk_size` is not positive.
     """
-    if num_rounds < 1 or chunk_size < 1:
-        raise ValueError(f"num_rounds and chunk_size must be at least 1, got {num_rounds} and {chunk_size}.")
+    check_counts({"num_rounds": num_rounds, "chunk_size": chunk_size})
+    check_sampler(algorithm)
     rng_key = as_key(rng_key)
     mesh = mesh_of(positions.position if isinstance(positions, RunState) else positions)
     with using(mesh):
@@ -140,6 +141,8 @@ def drive(rng_key, algorithm, positions, num_rounds, keep, chunk_size, progress_
 def as_key(rng_key) -> Array:
     """A typed key from a typed key, a raw key or an int seed."""
     if isinstance(rng_key, (int, np.integer)) and not isinstance(rng_key, bool):
+        if not -(2**63) <= rng_key < 2**63:
+            raise ValueError(f"rng_key = {rng_key} is too large a seed: take one of at most 63 bits.")
         return jax.random.key(int(rng_key))
     if isinstance(rng_key, (jax.Array, np.ndarray)):
         rng_key = jnp.asarray(rng_key)
@@ -155,7 +158,7 @@ def as_key(rng_key) -> Array:
 
 def begin(rng_key: Array, algorithm: SamplingAlgorithm, positions: PyTree) -> RunState:
     """State before the first round, compiled too."""
-    positions = jax.tree.map(jnp.asarray, positions)
+    positions = as_arrays(positions)
 
     def init(positions, rng_key):
         return strongly_typed(algorithm.init(positions, rng_key))

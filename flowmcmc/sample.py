@@ -11,9 +11,10 @@ import optax
 from jax.sharding import Mesh
 
 from flowmcmc.adaptive import adaptive
+from flowmcmc.arguments import check_counts, check_flow_type, check_local
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
-from flowmcmc.checkpoint import Checkpoint, describe_run, drawn
-from flowmcmc.checks import check_density, check_flow, check_positions
+from flowmcmc.checkpoint import Checkpoint, describe_run, drawn, writable
+from flowmcmc.checks import check_density, check_flow, check_positions, check_start
 from flowmcmc.devices import shard_chains
 from flowmcmc.flows import gaussian_mixture, marginal_mixtures, real_nvp, trimmed
 from flowmcmc.imh import imh
@@ -30,7 +31,7 @@ from flowmcmc.warmup import kept_warmup, warm_up
 __all__ = ["sample"]
 
 LOCAL = jittered(partial(blackjax.hmc, num_integration_steps=8))
-SMC_STEPS = 10
+SMC_STEPS = 4  # a stage; particles need not be perfect, chains put them right
 LATENT = jittered(partial(blackjax.hmc, num_integration_steps=4))
 
 
@@ -48,7 +49,7 @@ def sample(
     flow_kernel: Callable = imh,
     loss: Loss = forward_kl,
     optimizer: optax.GradientTransformation | None = None,
-    num_local_steps: int = 2,
+    num_local_steps: int = 1,
     num_flow_steps: int = 5,
     num_train_steps: int = 20,
     batch_size: int = 256,
@@ -77,8 +78,8 @@ def sample(
     num_samples
         Draws for each chain, one a round.
     num_warmup
-        Rounds of adaptation before. With the default flow, rounds in a block: the mixture gets a third of one; layers,
-        if they are tried, up to three.
+        Rounds of adaptation before, with a flow of yours. By default a third of them for each mixture; layers, if they
+        are tried, get up to three times as many, a third at a time.
     flow
         Proposal density. None: a Gaussian mixture; mixtures of each coordinate by itself where hardly any of its proposals
         is accepted; coupling layers where neither is good enough (from the start if `loss` or `optimizer` say how to
@@ -86,7 +87,7 @@ def sample(
     num_chains, num_particles
         Chains, and particles of `tempered_smc`, where `positions` is a density.
     local, num_local_steps
-        As in `adaptive`; by default two HMC trajectories with `jittered` step sizes: of 8 steps, or of 4 in the latent
+        As in `adaptive`; by default one HMC trajectory with a `jittered` step size: of 8 steps, or of 4 in the latent
         space of coupling layers (`neutra`), which have made ridges and necks round.
     flow_kernel, loss, optimizer, num_flow_steps, num_train_steps, batch_size, history_size, target_acceptance_rate, \
 patience
@@ -97,6 +98,7 @@ patience
         A folder to keep the end of warm-up in, and the draws, so many rounds at a time. Called again with the same
         arguments (or more `num_samples`), also after a ``kill -9``, the run goes on from there: the draws are those of
         an unbroken run, bit for bit. `local` and `flow` must be the same functions; that cannot be checked.
+        All draws are in memory at the end: see `draw_to_disk` for more than fit there.
     mesh
         Of `chain_mesh`: chains are split over its devices, those of other processes too; each process calls this with
         the same arguments and gets the whole result.
@@ -126,9 +128,9 @@ patience
         "num_chains": num_chains,
         "checkpoint_every": checkpoint_every,
     }
-    for name, value in numbers.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+    check_counts(numbers | {"num_particles": num_particles})
+    if checkpoint is not None:
+        writable(checkpoint)
     began = time.perf_counter()
     key_warmup, key_draw, key_start = (jax.random.fold_in(rng_key, index) for index in range(3))
     particles = None
@@ -143,6 +145,7 @@ patience
             raise ValueError("checkpoint works in one process only, and there are several: leave it out.")
         positions = shard_chains(positions, mesh)
     if flow is not None:
+        check_flow_type(flow)
         check_flow(flow, position)
     flows = {"given": flow} if flow else default_flows(position)
     if loss is not forward_kl or optimizer is not None:
@@ -227,12 +230,19 @@ def default_local(flow: Flow, position: PyTree) -> LocalKernel:
 
 def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, progress_bar) -> Particles:
     """Particles from a broad density, in random order, after a look at the density where it starts."""
+    check_local(local)
     if num_chains > num_particles:
         raise ValueError(f"num_chains = {num_chains} must not exceed num_particles = {num_particles}.")
     key_look, key_smc, key_order = jax.random.split(rng_key, 3)
-    check_density(logdensity_fn, check_positions(jax.vmap(start.sample)(jax.random.split(key_look, 256))))
+    check_start(key_look, logdensity_fn, start)
     found = tempered_smc(
-        key_smc, logdensity_fn, start, num_particles=num_particles, local=local, num_local_steps=SMC_STEPS, progress_bar=progress_bar
+        key_smc,
+        logdensity_fn,
+        start,
+        num_particles=num_particles,
+        local=local,
+        num_local_steps=SMC_STEPS,
+        progress_bar=progress_bar,
     )
     order = jax.random.permutation(key_order, num_particles)
     return found._replace(positions=jax.tree.map(lambda leaf: leaf[order], found.positions))

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from flowmcmc.arguments import check_tree
 from flowmcmc.diagnostics import Importance, ModeWeights, importance, mode_weights, nested_rhat, rejections
 
 __all__ = ["Summary", "summary"]
@@ -94,11 +95,12 @@ def summary(result, *, modes=None) -> Summary:
     import arviz as az
 
     tree = getattr(result, "datatree", result)
+    check_tree(tree)
     if "posterior" not in tree.children or tree["posterior"].sizes.get("draw", 0) < 4:
         raise ValueError("there are fewer than 4 draws for each chain: nothing to summarise; draw more.")
     weights = mode_weights(tree, modes)
-    # a DataTree shows its attributes as fields, "flow" among them, so it cannot be told by hasattr
-    uses_flow = result is not tree and result.settings["num_flow_steps"] > 0
+    # a DataTree shows its attrs, "flow" among them, as attributes
+    uses_flow = hasattr(result, "tuning") and result.settings["num_flow_steps"] > 0
     weighed = importance(result) if uses_flow else None
     rates = rejections(tree) if "sample_stats" in tree.children else rejections_unknown()
     problems = [

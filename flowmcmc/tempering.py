@@ -18,7 +18,9 @@ from blackjax.smc import adaptive_tempered, resampling
 from tqdm import tqdm
 
 from flowmcmc import local as local_kernel
+from flowmcmc.arguments import check_counts, check_local
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree
+from flowmcmc.checks import check_start
 from flowmcmc.run import as_key, compiler_options, strongly_typed
 
 __all__ = ["Particles", "is_density", "tempered_smc"]
@@ -96,13 +98,14 @@ def tempered_smc(
             f"start must have sample(rng_key) and log_prob(position), as flowmcmc.normal(position, scale=10.0) has; "
             f"got {type(start).__name__}."
         )
-    for name, value in {"num_particles": num_particles, "num_local_steps": num_local_steps}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+    check_counts({"num_particles": num_particles, "num_local_steps": num_local_steps})
+    check_local(local)
     for name, value in {"target_ess": target_ess, "target_acceptance_rate": target_acceptance_rate}.items():
         if not 0 < value < 1:
             raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
-    key_start, key_run = jax.random.split(as_key(rng_key))
+    rng_key = as_key(rng_key)
+    check_start(jax.random.fold_in(rng_key, 0), logdensity_fn, start)
+    key_start, key_run = jax.random.split(rng_key)
     options = (num_local_steps, target_ess, target_acceptance_rate)
     plain = getattr(local, "differentiable", local)  # BlackJAX's top-level names cannot be hashed
     stage = compile_stage(logdensity_fn, start.log_prob, plain, *options)

@@ -3,6 +3,7 @@
 import time
 from dataclasses import replace
 
+from flowmcmc.arguments import check_result
 from flowmcmc.result import SampleResult
 from flowmcmc.summary import largest
 
@@ -45,7 +46,8 @@ def draw_until(
     """
     if not max_rhat > 1:
         raise ValueError(f"max_rhat must be above 1, got {max_rhat}: 1.01 is usual.")
-    if min_ess <= 0 or max_seconds <= 0:
+    check_result(result)
+    if not (min_ess > 0 and max_seconds > 0):
         raise ValueError(f"min_ess and max_seconds must be positive, got {min_ess} and {max_seconds}.")
     began = time.perf_counter()
     why = None

@@ -2,8 +2,8 @@
 
 A Gaussian mixture costs a small fraction of coupling layers, to compile and to run. So each flow of a list gets its
 rounds in turn, from the cheapest on, with the chains and the memory of the one before. A flow trains on as long as it
-gains on held-out states; the next is tried only while proposals are rejected, or some chain waits long for one, and is
-taken only if it is enough better to pay for its cost.
+gains on held-out states and is better there than those before; the next is tried only while proposals are rejected, or
+some chain waits long for one, and is taken only if it is enough better to pay for its cost.
 """
 
 from collections.abc import Callable
@@ -30,9 +30,9 @@ ENOUGH = 0.4  # mean acceptance of flow proposals at which no dearer flow is tri
 MAX_WAIT = 15  # rounds in a row without an accepted proposal, for the worst chain
 HOPELESS = 0.2  # below it another cheap flow is tried too
 MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
-FIRST = 0.35  # of a block's rounds, for a flow that only `fit` sets
-MAX_BLOCKS = 3  # of rounds, for a flow that still learns
-STILL_LEARNING = 0.02  # nats of held-out loss in a block
+BLOCK = 0.35  # of the rounds asked for; a mixture gets one block
+MAX_BLOCKS = 9  # for layers, while they learn
+STILL_LEARNING = 0.01  # nats of held-out loss in half a block
 
 
 class WarmUp(NamedTuple):
@@ -71,14 +71,15 @@ def warm_up(
     particles
         More states of the target to remember, or None.
     num_rounds
-        In a block; a mixture gets a third of one, layers up to three.
+        For a flow given; of several, a mixture gets a third of them, layers a third at a time up to three times as
+        many.
     keep, progress_bar
         As in `run`.
     """
     tried: list[tuple[float, AdaptiveState, str]] = []
     traces, is_partial = [], False
     position = jax.tree.map(lambda leaf: leaf[0], positions)
-    rate = 0.0
+    rate, lowest_loss = 0.0, float("inf")
     start: Any = positions  # or the state of the flow before
     for index, (name, flow) in enumerate(flows.items()):
         sampler, key = make_sampler(flow), jax.random.fold_in(rng_key, index)
@@ -89,16 +90,17 @@ def warm_up(
             with using(mesh_of(positions)):
                 start = RunState(0, jax.jit(partial(knowing, sampler))(key, positions, particles.positions))
         label = f"warm-up, flow {index + 1}/{len(flows)}" if len(flows) > 1 else "warm-up"
-        size = max(1, int(FIRST * num_rounds)) if is_cheap else num_rounds
+        size = max(1, int(BLOCK * num_rounds)) if len(flows) > 1 else num_rounds
         state = start
         for _ in range(MAX_BLOCKS if len(flows) > 1 and not is_cheap else 1):
             state, trace = run(key, sampler, state, size, keep=keep, progress_bar=progress_bar and label)
             traces.append(trace)
             is_partial = len(trace.info.step_size) < size
-            rate, longest, gain = judge(trace)
+            rate, longest, gain, loss = judge(trace)
             has_converged = rate >= ENOUGH and longest <= MAX_WAIT
-            if is_partial or has_converged or gain < STILL_LEARNING:
+            if is_partial or has_converged or gain < STILL_LEARNING or loss > lowest_loss:
                 break
+        lowest_loss = min(lowest_loss, loss)
         tried.append((rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)), state.sampler, name))
         # where layers leave some chain waiting, other layers would too: the draws' own verdict says so
         if is_partial or has_converged or (rate >= ENOUGH and not is_cheap):
@@ -140,13 +142,13 @@ def knowing(sampler, rng_key: Array, positions: PyTree, known: PyTree) -> Adapti
     return state._replace(training=remembered)
 
 
-def judge(trace: Trace) -> tuple[float, int, float]:
-    """Over the second half of the rounds: acceptance of flow proposals, the longest wait of any chain in rounds, and
-    the gain in held-out loss, nats."""
+def judge(trace: Trace) -> tuple[float, int, float, float]:
+    """Over the second half of the rounds: acceptance of flow proposals, the longest wait of any chain in rounds, the
+    gain in held-out loss, and what it is now, nats."""
     rounds, loss = trace.info.round, trace.info.training.heldout_loss
     half = len(loss) // 2
     is_rejected = rounds.num_flow_accepted[half:] == 0
     if not len(is_rejected):
-        return 0.0, 0, 0.0
+        return 0.0, 0, 0.0, float("inf")
     rate = float(np.nan_to_num(np.mean(rounds.flow_acceptance_rate[half:])))
-    return rate, max(longest_run(chain) for chain in is_rejected.T), float(loss[half] - loss[-1])
+    return rate, max(longest_run(chain) for chain in is_rejected.T), float(loss[half] - loss[-1]), float(loss[-1])

@@ -421,7 +421,9 @@ def test_marginals_list_the_wells_and_leave_independent_coordinates_alone():
     params = fit_of(flow, rows)
     assert np.array_equal(params.affine.cholesky, np.eye(3))
     fresh = jax.vmap(wells)(jax.random.split(jax.random.key(4), 4000))
-    truth = np.logaddexp(np.log(0.3) + stats.norm(-2, 0.3).logpdf(fresh), np.log(0.7) + stats.norm(2, 0.3).logpdf(fresh))
+    truth = np.logaddexp(
+        np.log(0.3) + stats.norm(-2, 0.3).logpdf(fresh), np.log(0.7) + stats.norm(2, 0.3).logpdf(fresh)
+    )
     divergence = truth.sum(1).mean() - float(jnp.mean(jax.vmap(flow.log_prob, (None, 0))(params, fresh)))
     assert 0 < divergence - -np.log(0.95) < 0.03  # nats, beside the defensive part
     # a correlated pair is another matter

@@ -13,9 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from ebm.method import Method, no_info
-from ebm.model import Model
+from ebm.model import Model, check_model
 from ebm.objectives.nce import zero_log_z
 from flowmcmc import Flow
+from flowmcmc.arguments import check_flow_type
 
 __all__ = ["flow_contrastive"]
 
@@ -51,6 +52,8 @@ def flow_contrastive(model: Model, flow: Flow, params: Any) -> Method:
     >>> params = flow.init(jax.random.key(0), x)  # then train it, or flow.fit
     >>> method = flow_contrastive(Model(*mlp(x), normal(x, scale=3.0)), flow, params)
     """
+    check_model(model)
+    check_flow_type(flow)
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.floating):
             raise ValueError(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from ebm.method import Method, no_info
-from ebm.model import Model
+from ebm.model import Model, check_density, check_model
 from flowmcmc import Density
 
 __all__ = ["mixed", "nce", "zero_log_z"]
@@ -47,6 +47,8 @@ def nce(model: Model, noise: Density, *, noise_ratio: int = 1) -> Method:
     >>> x = jnp.zeros(2)
     >>> method = nce(Model(*mlp(x), normal(x, scale=3.0)), normal(x, scale=2.0), noise_ratio=2)
     """
+    check_model(model)
+    check_density("noise", noise)
     if noise_ratio < 1 or noise_ratio != int(noise_ratio):
         raise ValueError(f"noise_ratio must be a whole number, at least 1 draw for each data point, got {noise_ratio}.")
     noise_ratio = int(noise_ratio)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from ebm.method import Method, from_point_loss
-from ebm.model import Model
+from ebm.model import Model, check_model
 
 __all__ = ["score_at", "score_matching"]
 
@@ -37,6 +37,7 @@ def score_matching(model: Model) -> Method:
     >>> x = jnp.zeros(2)
     >>> method = score_matching(Model(*mlp(x, activation=jax.nn.silu), normal(x, scale=3.0)))
     """
+    check_model(model)
 
     def point_loss(rng_key, theta, position):
         vector, score = score_at(model, theta, position)

@@ -15,6 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
+from flowmcmc.arguments import as_arrays, check_counts
 from flowmcmc.base import Array, Bijection, Flow, PyTree
 from flowmcmc.flows import mixture as base
 from flowmcmc.flows.coupling import Elementwise, affine, coupling
@@ -113,8 +114,7 @@ def spline_flow(
     position, num_layers, hidden, num_components, defensive
         As in `real_nvp`.
     """
-    if num_bins < 2:
-        raise ValueError(f"num_bins must be at least 2, got {num_bins}.")
+    check_counts({"num_bins": num_bins}, smallest=2)
     if not bound > 0:
         raise ValueError(f"bound must be positive, got {bound}.")
     return build(position, rational_quadratic(num_bins, bound), num_layers, hidden, num_components, defensive)
@@ -129,7 +129,7 @@ def build(
     defensive: float,
 ) -> Flow:
     """Assemble affine map, coupling layers (none without `elementwise`) and base density."""
-    position = jax.tree.map(jnp.asarray, position)
+    position = as_arrays(position, "position")
     vector, unravel = ravel_pytree(position)
     if num_components is None:
         num_components = min(16, max(1, 16 * 64**2 // max(1, vector.size) ** 2))
@@ -228,8 +228,6 @@ def check_options(position, vector, num_layers, hidden, num_components, defensiv
             raise TypeError(f"position must be made of floating arrays, but {name} has dtype {leaf.dtype}: convert it.")
     if vector.size == 0:
         raise ValueError("position is empty: a flow needs at least one coordinate.")
-    for name, value in {"num_layers": num_layers, "hidden": hidden, "num_components": num_components}.items():
-        if value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}.")
+    check_counts({"num_layers": num_layers, "hidden": hidden, "num_components": num_components})
     if not 0.0 <= defensive < 1.0:
         raise ValueError(f"defensive must lie in [0, 1), got {defensive}.")

@@ -1,0 +1,97 @@
+"""Looking at arguments before a library complains about them in its own terms: what was seen, what to pass."""
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowmcmc.base import PyTree
+
+__all__ = [
+    "as_arrays",
+    "check_callables",
+    "check_counts",
+    "check_flow_type",
+    "check_has",
+    "check_local",
+    "check_optimizer",
+    "check_result",
+    "check_sampler",
+    "check_tree",
+    "shown",
+]
+
+
+def check_counts(counts: dict[str, Any], smallest: int = 1) -> None:
+    """Raise TypeError or ValueError unless each value is an integer of at least `smallest`."""
+    for name, value in counts.items():
+        try:
+            number = operator.index(value)
+        except TypeError:
+            raise TypeError(f"{name} must be an integer, got {shown(value)}.") from None
+        if number < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {value}.")
+
+
+def check_callables(functions: dict[str, Any], example: str) -> None:
+    """Raise TypeError unless each value can be called; `example` says what could be."""
+    for name, value in functions.items():
+        if not callable(value):
+            raise TypeError(f"{name} must be a function, such as {example}; got {shown(value)}.")
+
+
+def check_has(name: str, value: Any, attributes: tuple[str, ...], example: str) -> None:
+    """Raise TypeError unless `value` has all `attributes`."""
+    if not all(hasattr(value, attribute) for attribute in attributes):
+        raise TypeError(f"{name} must be {example}; got {shown(value)}.")
+
+
+def check_flow_type(flow: Any) -> None:
+    """Raise TypeError unless `flow` has the three functions of a `Flow`."""
+    if not all(callable(getattr(flow, name, None)) for name in ("init", "sample_and_log_prob", "log_prob")):
+        raise TypeError(f"flow must be a Flow, such as flowmcmc.real_nvp(position); got {shown(flow)}.")
+
+
+def check_local(local: Any) -> None:
+    """Raise TypeError unless `local` is a constructor of kernels."""
+    check_callables({"local": local}, "blackjax.mala itself, not blackjax.mala(logdensity_fn, step_size)")
+
+
+def check_sampler(algorithm: Any) -> None:
+    """Raise TypeError unless it is a `SamplingAlgorithm`; BlackJAX's constructors have an ``init`` but no ``step``."""
+    check_has(
+        "algorithm", algorithm, ("init", "step"), "a SamplingAlgorithm, such as blackjax.mala(logdensity_fn, 0.1)"
+    )
+
+
+def check_result(result: Any) -> None:
+    """Raise TypeError unless it is a `SampleResult`; a DataTree holds no flow and no density."""
+    check_has("result", result, ("logdensity_fn", "params"), "what flowmcmc.sample returned")
+
+
+def check_tree(tree: Any) -> None:
+    """Raise TypeError unless it is a DataTree."""
+    check_has("datatree", tree, ("children", "attrs"), "a SampleResult or a DataTree with posterior (arviz.from_dict)")
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise TypeError unless it is optax's."""
+    check_has("optimizer", optimizer, ("init", "update"), "an optax optimiser, such as optax.adam(1e-3)")
+
+
+def as_arrays(tree: PyTree, name: str = "positions") -> PyTree:
+    """JAX arrays in place of whatever the leaves are; raise TypeError for a leaf that is no array of numbers."""
+    try:
+        return jax.tree.map(jnp.asarray, tree)
+    except (TypeError, ValueError) as error:
+        why = str(error.__cause__ or error).splitlines()[0]
+        raise TypeError(f"{name} must be made of arrays of numbers: {why}") from error
+
+
+def shown(value: Any) -> str:
+    """A value in a few characters, its type where that says more."""
+    if value is None or isinstance(value, (bool, int, float, str, np.number)):
+        return repr(value)[:60]
+    return f"a {type(value).__name__}" + (f" ({value.__name__})" if hasattr(value, "__name__") else "")
