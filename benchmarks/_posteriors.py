@@ -27,9 +27,9 @@ def student(dim: int = 10, degrees: float = 5.0) -> Target:
 
 
 def eight_schools() -> Target:
-    """Centred, in (mu, log tau, theta): mu ~ N(0, 5^2), tau ~ half Cauchy(5), theta_j ~ N(mu, tau^2), data of Rubin (1981).
+    """Centred, in (mu, log tau, theta): mu ~ N(0, 5^2), tau ~ half Cauchy(5), theta_j ~ N(mu, tau^2).
 
-    Given tau all is Gaussian, so moments come from quadrature over log tau.
+    Data of Rubin (1981). Given tau all is Gaussian, so moments come from quadrature over log tau.
     """
     y = np.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
     sigma = np.array([15.0, 10.0, 16.0, 11.0, 9.0, 11.0, 10.0, 18.0])

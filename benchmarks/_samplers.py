@@ -149,7 +149,7 @@ def blocks_of(algorithm, state, key):
 
 
 def pocomc(target, seed: int, seconds: float):
-    """Preconditioned Monte Carlo with its defaults (512 effective particles, 256 active, 4096 draws), a prior equal to the
+    """Preconditioned Monte Carlo with its defaults (512 effective particles, 256 active, 4096 draws), its prior the
     start; then again from a new seed. Each run is one chain."""
     import pocomc as pmc
     from scipy.stats import norm

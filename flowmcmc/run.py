@@ -74,8 +74,8 @@ def run(
     algorithm
         A sampler of an ensemble: `adaptive`, `freeze`, or ``vmap_chains`` of any BlackJAX algorithm.
     positions
-        Starting positions, chain axis first (on several devices after `shard_chains`); or the `RunState` that an earlier
-        call returned, to go on from there.
+        Starting positions, chain axis first (on several devices after `shard_chains`); or the `RunState` that an
+        earlier call returned, to go on from there.
     num_rounds
         How many more rounds.
     keep

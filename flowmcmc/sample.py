@@ -81,9 +81,9 @@ def sample(
         Rounds of adaptation before, with a flow of yours. By default a third of them for each mixture; layers, if they
         are tried, get up to three times as many, a third at a time.
     flow
-        Proposal density. None: a Gaussian mixture; mixtures of each coordinate by itself where hardly any of its proposals
-        is accepted; coupling layers where neither is good enough (from the start if `loss` or `optimizer` say how to
-        train them).
+        Proposal density. None: a Gaussian mixture; mixtures of each coordinate by itself where hardly any of its
+        proposals is accepted; coupling layers where neither is good enough (from the start if `loss` or `optimizer`
+        say how to train them).
     num_chains, num_particles
         Chains, and particles of `tempered_smc`, where `positions` is a density.
     local, num_local_steps

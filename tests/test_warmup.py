@@ -45,7 +45,7 @@ def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, mi
     monkeypatch.setattr(sys.modules["flowmcmc.sample"], "default_flows", small_flows)
     result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
     assert result.settings["flow"] == taken
-    assert result.settings["num_warmup"] == 14 + 40
+    assert result.settings["num_warmup"] == 14 + 14
     assert (result.params.layers is None) == (taken == "mixture")
     assert np.isfinite(result.trace.position).all()
 
@@ -62,9 +62,9 @@ def test_chains_memory_and_step_size_go_on(monkeypatch):
 
     flows = small_flows(jnp.zeros(2))
     warm = warm_up(jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep, progress_bar=False)
-    assert warm.flow == "layers" and not warm.is_partial and len(warm.trace.info.step_size) == 27
+    assert warm.flow == "layers" and not warm.is_partial and len(warm.trace.info.step_size) == 14
     # the starts and the states of all rounds
-    assert max(states) == 20 + 27 * 20
+    assert max(states) == 20 + 14 * 20
     first, second = warm.trace.info.step_size[6:8]
     assert 0.3 < second / first < 3
 
@@ -89,16 +89,17 @@ def test_the_second_half_is_judged():
     rates = np.array([[0.0, 0.0]] * 4 + [[0.5, 0.7]] * 4)
     rounds = SimpleNamespace(num_flow_accepted=accepted, flow_acceptance_rate=rates)
     training = SimpleNamespace(heldout_loss=np.linspace(9.0, 2.0, 8))
-    rate, wait, gain = judge(Trace(None, SimpleNamespace(round=rounds, training=training)))
-    assert rate == pytest.approx(0.6) and wait == 2 and gain == pytest.approx(3.0)
+    rate, wait, gain, loss = judge(Trace(None, SimpleNamespace(round=rounds, training=training)))
+    assert rate == pytest.approx(0.6) and wait == 2 and gain == pytest.approx(3.0) and loss == 2.0
 
 
-def test_layers_train_on_while_they_learn(monkeypatch):
-    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
-    monkeypatch.setattr(warmup, "STILL_LEARNING", -np.inf)
+@pytest.mark.parametrize(("loss_of_layers", "blocks"), [(1.0, 9), (3.0, 1)])
+def test_layers_train_on_while_they_learn_and_are_ahead(monkeypatch, loss_of_layers, blocks):
+    losses = iter([2.0] + 20 * [loss_of_layers])
+    monkeypatch.setattr(warmup, "judge", lambda trace: (0.1, 99, 1.0, next(losses)))
     flows = small_flows(jnp.zeros(2))
     warm = warm_up(jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep_info, progress_bar=False)
-    assert len(warm.trace.info.step_size) == 7 + 3 * 20
+    assert len(warm.trace.info.step_size) == 7 + blocks * 7
 
 
 def test_many_independent_wells_are_for_the_marginals():
