@@ -32,9 +32,16 @@ def test_the_example_of_long_runs(tmp_path):
     assert "log Z = " in done.stdout and "targets met" in done.stdout
 
 
+def test_the_example_of_devices(tmp_path):
+    code = EXAMPLES[0].split("result =")[0] + EXAMPLES[2].replace("mesh=mesh", "mesh=mesh, num_samples=10")
+    done = run(code + "print(result.trace.position.shape, result.state.position.sharding.mesh == mesh)", tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "(10, 128, 2) True"
+
+
 def test_the_numpyro_examples_run_and_are_right(tmp_path):
-    code = EXAMPLES[2].replace("bridge.prior)", "bridge.prior, num_samples=200, progress_bar=False)")
-    code += EXAMPLES[3].replace(
+    code = EXAMPLES[3].replace("bridge.prior)", "bridge.prior, num_samples=200, progress_bar=False)")
+    code += EXAMPLES[4].replace(
         "num_warmup=400, num_samples=500", "num_warmup=100, num_samples=100, progress_bar=False"
     )
     code += "\nprint('gap', float(tree.posterior.gap.mean()), mcmc.get_samples()['gap'].mean())"
@@ -47,7 +54,7 @@ def test_the_numpyro_examples_run_and_are_right(tmp_path):
 
 
 def test_the_energy_based_example_runs_and_is_right(tmp_path):
-    code = EXAMPLES[4]
+    code = EXAMPLES[5]
     code += "\nprint('weight', ebm.grid_mode_weights(ebm.grid(model, fit.theta, low=-9, high=9), "
     code += "lambda x: (x[:, 0] > 0).astype(int))[1])\n"
     done = run(code, tmp_path)
