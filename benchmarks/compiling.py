@@ -8,7 +8,7 @@ import time
 
 import blackjax
 import jax
-from _targets import TARGETS
+from _table import TARGETS
 
 import flowmcmc
 

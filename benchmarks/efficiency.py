@@ -2,7 +2,7 @@
 
 python benchmarks/efficiency.py                                  the table of the README, stored in results/efficiency
 python benchmarks/efficiency.py --target rings --sampler flowmcmc --seconds 20 --seeds 1
-python benchmarks/efficiency.py --show                           print the stored table
+python benchmarks/efficiency.py --show                           print the stored table; --markdown 60 as in the README
 
 ESS against the truth, not against the chain itself: chains / mean over chains of z^2, z the error of a chain's mean in
 standard deviations of the target, worst coordinate; and 1 / mean over seeds of z^2 of the overall mean.
@@ -133,15 +133,23 @@ def main() -> None:
     parser.add_argument("--sampler", nargs="*", help=f"of {', '.join(SAMPLERS)}; default all")
     parser.add_argument("--seconds", nargs="*", type=float, default=[20.0, 60.0], help="CPU budgets")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--again", action="store_true", help="also what is stored already")
     parser.add_argument("--show", action="store_true")
+    parser.add_argument("--markdown", type=float, metavar="SECONDS", help="print the README's tables for this budget")
     parser.add_argument("--one", nargs=4, metavar=("TARGET", "SAMPLER", "SEED", "SECONDS"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
         name, sampler, seed, seconds = arguments.one
         print(json.dumps(measure(name, sampler, int(seed), float(seconds))))
         return
-    if arguments.show:
-        show([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))])
+    if arguments.show or arguments.markdown:
+        stored = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
+        if arguments.markdown:
+            from _report import tables
+
+            print(tables(stored, arguments.markdown))
+        else:
+            show(stored)
         return
     from _table import TARGETS
 
@@ -151,18 +159,20 @@ def main() -> None:
         for name in arguments.target or TARGETS:
             for sampler in arguments.sampler or SAMPLERS:
                 for seconds in arguments.seconds:
+                    path = RESULTS / f"{name}-{sampler}-{seconds:g}-{seed}.json"
+                    if path.exists() and not arguments.again:
+                        continue
                     command = ["--one", name, sampler, str(seed), str(seconds)]
                     out = subprocess.run(
                         [sys.executable, __file__, *command], capture_output=True, text=True, env=environment
                     )
                     if out.returncode:
-                        print(f"{' '.join(command)} failed: {out.stderr.splitlines()[-1]}", file=sys.stderr)
+                        print(f"{' '.join(command)} failed: {(out.stderr.splitlines() or ["killed"])[-1]}", file=sys.stderr)
                         continue
                     record = json.loads(out.stdout.splitlines()[-1])
                     record["command"] = (
                         f"python benchmarks/efficiency.py --target {name} --sampler {sampler} --seconds {seconds:g}"
                     )
-                    path = RESULTS / f"{name}-{sampler}-{seconds:g}-{seed}.json"
                     path.write_text(json.dumps(record) + "\n")
                     show([record])
 

@@ -4,11 +4,10 @@ python benchmarks/evidence.py            five seeds, stored in results/evidence.
 """
 
 import json
-import os
-import platform
 import time
-from importlib.metadata import version
 from pathlib import Path
+
+from _record import known_versions, machine
 
 import flowmcmc
 from flowmcmc.examples import galaxies
@@ -50,9 +49,12 @@ def main() -> None:
             f"{row['importance']:.3f} +- {row['importance_error']:.3f}, truth {TRUTH} +- {ERROR}; {row['flow']}, "
             f"{row['cpu_seconds']:.0f} CPU s; {'; '.join(row['problems']) or 'no problem found'}"
         )
-    versions = {package: version(package) for package in ("flowmcmc", "jax", "blackjax", "arviz")}
-    machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
-    record = {"command": "python benchmarks/evidence.py", "versions": versions, "machine": machine, "rows": rows}
+    record = {
+        "command": "python benchmarks/evidence.py",
+        "versions": known_versions(),
+        "machine": machine(),
+        "rows": rows,
+    }
     RESULTS.write_text(json.dumps(record, indent=1) + "\n")
 
 
