@@ -167,7 +167,8 @@ def main() -> None:
                         [sys.executable, __file__, *command], capture_output=True, text=True, env=environment
                     )
                     if out.returncode:
-                        print(f"{' '.join(command)} failed: {(out.stderr.splitlines() or ["killed"])[-1]}", file=sys.stderr)
+                        reason = (out.stderr.splitlines() or ["killed"])[-1]
+                        print(f"{' '.join(command)} failed: {reason}", file=sys.stderr)
                         continue
                     record = json.loads(out.stdout.splitlines()[-1])
                     record["command"] = (

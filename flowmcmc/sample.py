@@ -151,7 +151,9 @@ patience
     if loss is not forward_kl or optimizer is not None:
         flows = {name: layered for name, layered in flows.items() if name not in ("mixture", "marginals")}
     local_for = partial(default_local, position=position) if local is None else lambda flow: local
-    options = dict(
+    adapt = partial(
+        adaptive,
+        logdensity_fn,
         optimizer=optimizer,
         num_local_steps=num_local_steps,
         num_flow_steps=num_flow_steps,
@@ -164,10 +166,7 @@ patience
         target_acceptance_rate=target_acceptance_rate,
         patience=patience,
     )
-
-    def make_sampler(flow):
-        return adaptive(logdensity_fn, local_for(flow), flow, **options)
-
+    make_sampler = lambda flow: adapt(local=local_for(flow), flow=flow)
     store = None
     if checkpoint is not None:
         asked = {"num_warmup": num_warmup, "num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}
