@@ -222,5 +222,5 @@ for k, *numbers in zip(KS, found.weights, found.errors, again.weights, again.err
 # computing: three and four differ by 0.16 nats.
 #
 # The priors matter more than that. With means half as widely spread, two components become nearly eight times as
-# probable, and four go up to 0.61. So report the evidence with its error, name the prior, and try another one. And "four" is
-# the best of those that were asked for; five was not.
+# probable, and four go up to 0.61. So report the evidence with its error, name the prior, and try another one. And
+# "four" is the best of those that were asked for; five was not.
