@@ -255,8 +255,8 @@ for name, run in runs.items():
 # ## Answer
 #
 # Pooling helps: if one accepts that the schools are of a kind, the errors of their gains shrink by a factor of 1.9 to
-# 3.4. They differ little: tau is 2.8 points (median; 90 % between 0.2 and 9.9), against reported errors of 9 to 18. School
-# A, the best as reported, is better than C with probability 0.62, not 0.92.
+# 3.4. They differ little: tau is 2.8 points (median; 90 % between 0.2 and 9.9), against reported errors of 9 to 18.
+# School A, the best as reported, is better than C with probability 0.62, not 0.92.
 #
 # Use the non-centred form for hierarchies with weak data, by hand or by NumPyro's `reparam`, with flowmcmc as much as
 # with NUTS. In that form all samplers here are right, and in the centred one none is.
