@@ -13,7 +13,7 @@ from flowmcmc.datatree import to_datatree
 from flowmcmc.density import Density, normal, uniform
 from flowmcmc.devices import chain_mesh, shard_chains
 from flowmcmc.diagnostics import importance, mode_weights, nested_rhat, rejections
-from flowmcmc.evidence import LogZ, log_evidence, log_z_bridge, log_z_importance
+from flowmcmc.evidence import LogZ, log_evidence, log_z_bridge, log_z_importance, model_weights
 from flowmcmc.fit import fit_flow
 from flowmcmc.flows import gaussian_mixture, marginal_mixtures, real_nvp, spline_flow
 from flowmcmc.imh import imh
@@ -59,6 +59,7 @@ __all__ = [
     "losses",
     "marginal_mixtures",
     "mode_weights",
+    "model_weights",
     "nested_rhat",
     "neutra",
     "normal",
