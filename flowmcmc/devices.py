@@ -55,7 +55,8 @@ def shard_chains(positions: PyTree, mesh: Mesh) -> PyTree:
 
 def mesh_of(positions: PyTree) -> Mesh | None:
     """The mesh that positions were placed on, if any."""
-    sharding = getattr(jax.tree.leaves(positions)[0], "sharding", None)
+    leaves = jax.tree.leaves(positions)
+    sharding = getattr(leaves[0], "sharding", None) if leaves else None
     mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
     return mesh if isinstance(mesh, Mesh) and mesh.axis_names == (CHAINS,) else None
 

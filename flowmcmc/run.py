@@ -99,7 +99,8 @@ def run(
     check_counts({"num_rounds": num_rounds, "chunk_size": chunk_size})
     check_sampler(algorithm)
     rng_key = as_key(rng_key)
-    mesh = mesh_of(positions.position if isinstance(positions, RunState) else positions)
+    # a sampler of something else than chains (training, say) has no positions
+    mesh = mesh_of(getattr(positions.sampler, "position", None) if isinstance(positions, RunState) else positions)
     with using(mesh):
         return drive(rng_key, algorithm, positions, num_rounds, keep, chunk_size, progress_bar)
 
