@@ -12,6 +12,7 @@ from jax.flatten_util import ravel_pytree
 from ebm.fit import Fit
 from ebm.planar import log_densities
 from ebm.trained import EBM
+from flowmcmc.arguments import check_has
 from flowmcmc.checks import leaf_names
 from flowmcmc.diagnostics import entry_names
 from flowmcmc.plots.parts import chosen, every, new_figure, saved
@@ -62,6 +63,7 @@ def plot_energy(
     ValueError
         If `coordinates` does not name two of the model's, or no point has a finite density.
     """
+    check_has("trained", trained, ("model", "theta"), "an EBM (ebm.finish) or a Fit (ebm.fit)")
     positions = default_points(trained) if points is None else points
     positions = jax.tree.map(lambda leaf: jnp.asarray(leaf)[every(len(leaf), NUM_POINTS)], positions)
     flat = np.asarray(jax.vmap(lambda position: ravel_pytree(position)[0])(positions))

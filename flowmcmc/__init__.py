@@ -13,12 +13,13 @@ from flowmcmc.datatree import to_datatree
 from flowmcmc.density import Density, normal, uniform
 from flowmcmc.devices import chain_mesh, shard_chains
 from flowmcmc.diagnostics import importance, mode_weights, nested_rhat, rejections
-from flowmcmc.evidence import LogZ, log_evidence, log_z_bridge, log_z_importance, model_weights
+from flowmcmc.evidence import LogZ, log_evidence, log_z_bridge, log_z_importance
 from flowmcmc.fit import fit_flow
 from flowmcmc.flows import gaussian_mixture, marginal_mixtures, real_nvp, spline_flow
 from flowmcmc.imh import imh
 from flowmcmc.isir import isir
 from flowmcmc.local import jittered
+from flowmcmc.model_choice import model_weights
 from flowmcmc.neutra import neutra
 from flowmcmc.plots import plot_chains, plot_flow, plot_modes, plot_pairs, plot_ranks, plot_warmup
 from flowmcmc.report import plot_report

@@ -9,8 +9,9 @@ import contextlib
 
 import jax
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
+from flowmcmc.arguments import shown
 from flowmcmc.base import PyTree, num_chains
 
 __all__ = ["chain_mesh", "mesh_of", "on_chains", "on_every_device", "shard_chains", "using"]
@@ -25,7 +26,14 @@ def chain_mesh(devices=None) -> Mesh:
     ----------
     devices
         A sequence of JAX devices; None means all, those of other processes too (``jax.distributed.initialize``).
+
+    Raises
+    ------
+    TypeError
+        If they are no devices.
     """
+    if devices is not None and not all(isinstance(device, jax.Device) for device in devices):
+        raise TypeError(f"devices must be JAX devices, such as jax.devices()[:2]; got {shown(devices)}.")
     return Mesh(np.array(jax.devices() if devices is None else devices), (CHAINS,), axis_types=(AxisType.Auto,))
 
 
@@ -41,9 +49,11 @@ def shard_chains(positions: PyTree, mesh: Mesh) -> PyTree:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         If the chains cannot be split evenly, or the mesh is not one of `chain_mesh`.
     """
+    if not isinstance(mesh, (Mesh, AbstractMesh)):
+        raise TypeError(f"mesh must be one of flowmcmc.chain_mesh(), got {shown(mesh)}.")
     if mesh.axis_names != (CHAINS,):
         raise ValueError(f"mesh must have the one axis {CHAINS!r}, got {mesh.axis_names}: use flowmcmc.chain_mesh().")
     chains = num_chains(positions)

@@ -7,12 +7,10 @@ Reverse sees the mode, but is fragile where the flow has the heavier tails. The 
 neither fault (Meng & Wong, Statistica Sinica 6 (1996)), so its difference from forward is what tells a lost mode.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import numpy as np
-from scipy.special import softmax
 
 from flowmcmc.arguments import check_counts, check_result
 from flowmcmc.base import Flow, LogDensity, PyTree
@@ -27,7 +25,7 @@ from flowmcmc.weights import (
     target_log_weights,
 )
 
-__all__ = ["LogZ", "ModelWeights", "log_evidence", "log_z_bridge", "log_z_importance", "model_weights"]
+__all__ = ["LogZ", "log_evidence", "log_z_bridge", "log_z_importance"]
 
 
 class LogZ(NamedTuple):
@@ -159,41 +157,6 @@ def log_z_bridge(
     on_flow = flow_log_weights(as_key(rng_key), logdensity_fn, flow, params, num_draws)
     on_target = target_log_weights(draws, logdensity_fn, flow, params)
     return judged(on_flow, on_target, is_bridged=True)
-
-
-class ModelWeights(NamedTuple):
-    """Posterior probabilities `weights` and standard errors `errors` of models, and `problems` of their evidences."""
-
-    weights: np.ndarray
-    errors: np.ndarray
-    problems: tuple[str, ...]
-
-
-def model_weights(log_zs: Sequence[LogZ], prior=None) -> ModelWeights:
-    """Posterior probabilities of models, w_i = p_i Z_i / sum_j p_j Z_j, errors to first order for independent runs.
-
-    Parameters
-    ----------
-    log_zs
-        One for each model, of the same data, with all constants of likelihood and prior.
-    prior
-        Prior probabilities p_i up to a common factor; None: all equal.
-
-    Raises
-    ------
-    ValueError
-        If an evidence is not finite, or `prior` is not a number >= 0 for each model, or all zero.
-    """
-    log_z, error = np.array([one[:2] for one in log_zs], float).reshape(-1, 2).T
-    prior = np.ones(len(log_z)) if prior is None else np.asarray(prior, float)
-    if not len(log_z) or not np.isfinite([log_z, error]).all():
-        raise ValueError(f"log_zs must be finite with finite errors, got {log_z} +- {error}: leave out or mend a run.")
-    if prior.shape != log_z.shape or not np.isfinite(prior).all() or prior.min() < 0 or not prior.any():
-        raise ValueError(f"prior must be one number >= 0 for each of {len(log_z)} models, not all zero; got {prior}.")
-    with np.errstate(divide="ignore"):
-        weights = softmax(log_z + np.log(prior))
-    errors = weights * np.sqrt((np.eye(len(weights)) - weights) ** 2 @ error**2)  # d log w_i / d log Z_j inside
-    return ModelWeights(weights, errors, tuple(f"model {k}: {why}" for k, z in enumerate(log_zs) for why in z.problems))
 
 
 def judged(on_flow: np.ndarray, on_target: np.ndarray | None, *, is_bridged: bool) -> LogZ:

@@ -12,6 +12,7 @@ from string import Template
 
 import numpy as np
 
+from flowmcmc.arguments import check_tree
 from flowmcmc.diagnostics import coordinate_names
 from flowmcmc.plots import plot_flow, plot_modes, plot_pairs, plot_ranks, plot_warmup
 from flowmcmc.plots.parts import colours_of
@@ -60,6 +61,7 @@ def plot_report(result, path: str | Path, *, summary: Summary | None = None, tit
     path = Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"path {path} is a folder: name a file in it, such as {path / 'report.html'}.")
+    check_tree(getattr(result, "datatree", result))
     if not path.parent.is_dir():
         raise FileNotFoundError(f"path {path} cannot be written: there is no folder {path.parent}; make it first.")
     unfinished = path.with_name(f"{path.name}.unfinished")

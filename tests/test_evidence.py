@@ -12,7 +12,8 @@ from jax.scipy.stats import norm
 
 import flowmcmc
 from flowmcmc import Flow
-from flowmcmc.evidence import LogZ, log_z_bridge, log_z_importance, model_weights
+from flowmcmc.evidence import LogZ, log_z_bridge, log_z_importance
+from flowmcmc.model_choice import model_weights
 from flowmcmc.weights import bridge
 
 NUM_SEEDS = 100

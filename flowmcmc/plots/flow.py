@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from flowmcmc.arguments import check_result
 from flowmcmc.base import PyTree
 from flowmcmc.diagnostics import coordinate_names
 from flowmcmc.plots.parts import CHAINS, FLOW, central, chosen, every, new_figure, saved
@@ -53,6 +54,7 @@ def plot_flow(
     ValueError
         If the run has no draws or made no flow steps, or a coordinate has another name.
     """
+    check_result(result)
     if result.trace is None:
         raise ValueError("warm-up was interrupted, so there are no draws to compare the flow with: call sample again.")
     if result.settings["num_flow_steps"] == 0:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from flowmcmc.arguments import check_tree
 from flowmcmc.diagnostics import coordinate_names, draws_of
 from flowmcmc.plots.parts import FLOW, chosen, draw_rows, new_figure, saved
 
@@ -34,6 +35,7 @@ def plot_warmup(datatree, path: str | Path | None = None):
         If there is no warm-up history.
     """
     tree = getattr(datatree, "datatree", datatree)
+    check_tree(tree)
     if "warmup_history" not in tree.children:
         raise ValueError("the DataTree has no warmup_history: pass the SampleResult, or a DataTree made from one.")
     history = tree["warmup_history"]
