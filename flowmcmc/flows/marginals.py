@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
+from flowmcmc.arguments import as_arrays
 from flowmcmc.base import Array, Bijection, Flow, PyTree
 from flowmcmc.flows.flow import Affine, check_options, flatten, log_det_affine, standardise
-from flowmcmc.flows.mixture import DEGREES, SPREAD, student_log_prob
+from flowmcmc.flows.mixture import DEGREES, student_draw, with_student
 
 __all__ = ["MarginalParams", "Marginals", "marginal_mixtures"]
 
@@ -56,7 +57,7 @@ def marginal_mixtures(position: PyTree, *, num_components: int = 6, defensive: f
     ValueError, TypeError
         For an option out of range, or a position that is not made of floating arrays.
     """
-    position = jax.tree.map(jnp.asarray, position)
+    position = as_arrays(position, "position")
     vector, unravel = ravel_pytree(position)
     check_options(position, vector, 1, 1, num_components, defensive)
     dim, dtype = vector.size, vector.dtype
@@ -67,10 +68,7 @@ def marginal_mixtures(position: PyTree, *, num_components: int = 6, defensive: f
         return MarginalParams(identity, Marginals(means - jnp.log(num_components), means, jnp.ones_like(means)))
 
     def log_base(marginals, z):
-        log_z = jnp.sum(jax.nn.logsumexp(component_log_probs(marginals, z), axis=1))
-        if defensive == 0.0:
-            return log_z
-        return jnp.logaddexp(jnp.log1p(-defensive) + log_z, jnp.log(defensive) + student_log_prob(z))
+        return with_student(jnp.sum(jax.nn.logsumexp(component_log_probs(marginals, z), axis=1)), z, defensive)
 
     def forward(params, z):
         loc, scale, cholesky = params.affine
@@ -90,7 +88,7 @@ def marginal_mixtures(position: PyTree, *, num_components: int = 6, defensive: f
         k = jnp.argmax(uniform[:dim, None] < cumulative / cumulative[:, -1:], axis=1)[:, None]
         z = (jnp.take_along_axis(means, k, 1) + jnp.take_along_axis(scales, k, 1) * normal[:, None])[:, 0]
         if defensive > 0:
-            z = jnp.where(uniform[dim] < defensive, SPREAD * normal * jnp.sqrt(DEGREES / jnp.sum(extra**2)), z)
+            z = jnp.where(uniform[dim] < defensive, student_draw(normal, extra), z)
         position, log_det = forward(params, z)
         return position, log_base(params.marginals, z) - log_det
 

@@ -53,10 +53,14 @@ def component_log_probs(mixture: Mixture, z: Array) -> Array:
 
 def log_prob(mixture: Mixture, z: Array, defensive: float) -> Array:
     """log q(z) of one vector."""
-    log_gaussian = jax.nn.logsumexp(component_log_probs(mixture, z))
+    return with_student(jax.nn.logsumexp(component_log_probs(mixture, z)), z, defensive)
+
+
+def with_student(log_q: Array, z: Array, defensive: float) -> Array:
+    """Log density at z after the defensive part has joined the density whose log is `log_q` there."""
     if defensive == 0.0:
-        return log_gaussian
-    return jnp.logaddexp(jnp.log1p(-defensive) + log_gaussian, jnp.log(defensive) + student_log_prob(z))
+        return log_q
+    return jnp.logaddexp(jnp.log1p(-defensive) + log_q, jnp.log(defensive) + student_log_prob(z))
 
 
 def sample(rng_key: Array, mixture: Mixture, defensive: float) -> Array:
@@ -70,8 +74,12 @@ def sample(rng_key: Array, mixture: Mixture, defensive: float) -> Array:
     z = mixture.means[k] + mixture.cholesky[k] @ normal
     if defensive == 0.0:
         return z
-    heavy = SPREAD * normal * jnp.sqrt(DEGREES / jnp.sum(extra**2))
-    return jnp.where(u_defensive < defensive, heavy, z)
+    return jnp.where(u_defensive < defensive, student_draw(normal, extra), z)
+
+
+def student_draw(normal: Array, extra: Array) -> Array:
+    """A draw of the Student part from d and DEGREES standard normal numbers."""
+    return SPREAD * normal * jnp.sqrt(DEGREES / jnp.sum(extra**2))
 
 
 def student_log_prob(z: Array) -> Array:
