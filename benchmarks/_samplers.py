@@ -24,11 +24,14 @@ def flowmcmc(target, seed: int, seconds: float):
         yield np.swapaxes(trace.position, 0, 1)
 
 
-def blackjax_smc(target, seed: int, seconds: float, num_particles: int = 2000):
+def blackjax_smc(target, seed: int, seconds: float):
     """Adaptive tempered SMC at ESS 0.5 with two HMC moves of 10 leapfrog steps a stage, the mass from the particles'
-    variances, the step size following acceptance; then again from a new cloud. Each cloud is one chain."""
+    variances, the step size following acceptance; 100 particles for each second of the budget; then again from a new
+    cloud. Each cloud is one chain."""
     import blackjax
     from blackjax.smc import adaptive_tempered, resampling
+
+    num_particles = int(100 * seconds)
 
     def log_ratio(x):
         return target.logdensity_fn(x) - target.start.log_prob(x)
@@ -116,7 +119,8 @@ def blackjax_chees(target, seed: int, seconds: float):
     chains = 64
     key_start, key_warmup, key_draw = jax.random.split(jax.random.key(seed), 3)
     starts = jax.vmap(target.start.sample)(jax.random.split(key_start, chains))
-    warmup = blackjax.chees_adaptation(target.logdensity_fn, chains)
+    # without its record of every state, which takes 19 GB at d = 64
+    warmup = blackjax.chees_adaptation(target.logdensity_fn, chains, adaptation_info_fn=lambda *_: None)
     (state, parameters), _ = warmup.run(key_warmup, starts, 0.1, optax.adam(0.01), num_steps=1000)
     yield from blocks_of(blackjax.dynamic_hmc(target.logdensity_fn, **parameters), state, key_draw)
 
@@ -184,3 +188,5 @@ SAMPLERS: dict[str, Callable] = {
     "pocomc": pocomc,
     "flowmc": flowmc,
 }
+CLOUDS = ("blackjax_smc", "pocomc")  # each block is a run of its own
+SIZED = ("blackjax_smc", "flowmc")  # with another budget another run, not a longer one

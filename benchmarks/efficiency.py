@@ -17,27 +17,25 @@ import time
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "efficiency"
-CLOUDS = ("blackjax_smc", "pocomc")  # each block is a run of its own
 
 
-def measure(name: str, sampler: str, seed: int, seconds: float) -> dict:
-    """One run in this process, until its CPU seconds are spent."""
+def measure(name: str, sampler: str, seed: int, budgets: list[float]) -> list[dict]:
+    """One run in this process, judged whenever a budget of CPU seconds is spent; judging is not counted."""
     began = time.perf_counter()
     import jax
     import numpy as np
     from _record import known_versions, machine
-    from _samplers import SAMPLERS
+    from _samplers import CLOUDS, SAMPLERS
     from _table import TARGETS
 
     compiling = []
     jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration, **_: compiling.append(duration) if event.startswith("/jax/core/compile") else None
+        lambda event, duration_secs, **_: compiling.append(duration_secs) if "/jax/core/compile" in event else None
     )
-    target = TARGETS[name]()
+    target, left, records = TARGETS[name](), sorted(budgets), []
     sums, squares, modes, counts, blocks = [], [], [], [], []
-    first = None
-    for block in SAMPLERS[sampler](target, seed, seconds):
-        first = first or time.process_time()
+    first, judging, judging_wall = None, 0.0, 0.0
+    for block in SAMPLERS[sampler](target, seed, left[-1]):
         draws = np.asarray(block, float)
         sums.append(draws.sum(axis=1))
         squares.append((draws**2).sum(axis=1))
@@ -45,27 +43,40 @@ def measure(name: str, sampler: str, seed: int, seconds: float) -> dict:
         if target.modes is not None:
             labels = np.asarray(target.modes(draws.reshape(-1, draws.shape[2])))
             modes.append(np.bincount(labels, minlength=len(target.weights)))
-        blocks.append(draws[:, :: max(1, draws.shape[1] // 200)])
-        if time.process_time() > seconds:
+        blocks.append(draws[:, :: max(1, draws.shape[1] // 200)].astype(np.float32))
+        spent = time.process_time() - judging
+        first = first or spent
+        passed = [budget for budget in left if spent > budget]
+        if not passed:
+            continue
+        looking, looking_wall = time.process_time(), time.perf_counter()
+        found = judge(target, sums, squares, counts, modes, blocks, draws, is_cloud=sampler in CLOUDS)
+        for budget in passed:
+            records.append(
+                {
+                    "target": name,
+                    "sampler": sampler,
+                    "seed": seed,
+                    "budget": budget,
+                    "cpu_seconds": spent,
+                    "cpu_seconds_to_first_draws": first,
+                    "seconds": looking_wall - began - judging_wall,
+                    "compile_seconds": sum(compiling),
+                    **found,
+                    "versions": known_versions(),
+                    "machine": machine(),
+                }
+            )
+        left = left[len(passed) :]
+        if not left:
             break
-    cpu_seconds, wall_seconds = time.process_time(), time.perf_counter() - began
-    return {
-        "target": name,
-        "sampler": sampler,
-        "seed": seed,
-        "budget": seconds,
-        "cpu_seconds": cpu_seconds,
-        "cpu_seconds_to_first_draws": first,
-        "seconds": wall_seconds,
-        "compile_seconds": sum(compiling),
-        **judge(target, sums, squares, counts, modes, blocks, is_cloud=sampler in CLOUDS),
-        "versions": known_versions(),
-        "machine": machine(),
-    }
+        judging += time.process_time() - looking
+        judging_wall += time.perf_counter() - looking_wall
+    return records
 
 
-def judge(target, sums, squares, counts, modes, blocks, *, is_cloud: bool) -> dict:
-    """Errors against the truth, in its standard deviations, from sums over draws."""
+def judge(target, sums, squares, counts, modes, blocks, last, *, is_cloud: bool) -> dict:
+    """Errors against the truth, in its standard deviations, from sums over draws; bulk ESS from the `last` block."""
     import numpy as np
 
     if is_cloud:
@@ -95,6 +106,8 @@ def judge(target, sums, squares, counts, modes, blocks, *, is_cloud: bool) -> di
 
         kept = np.concatenate(blocks, axis=1)
         found["rhat"] = float(np.max(array_stats.rhat(kept, chain_axis=0, draw_axis=1)))
+        bulk = float(np.min(array_stats.ess(last, chain_axis=0, draw_axis=1)))
+        found["bulk_ess"] = bulk * sum(counts) / last.shape[1]
     return found
 
 
@@ -126,21 +139,21 @@ def show(rows: list[dict]) -> None:
 
 def main() -> None:
     """Each run in a process of its own, without a compilation cache."""
-    from _samplers import SAMPLERS
+    from _samplers import SAMPLERS, SIZED
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--target", nargs="*", help="names; default all")
     parser.add_argument("--sampler", nargs="*", help=f"of {', '.join(SAMPLERS)}; default all")
-    parser.add_argument("--seconds", nargs="*", type=float, default=[20.0, 60.0], help="CPU budgets")
+    parser.add_argument("--seconds", nargs="*", type=float, default=[20.0, 60.0, 180.0], help="CPU budgets")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--again", action="store_true", help="also what is stored already")
     parser.add_argument("--show", action="store_true")
     parser.add_argument("--markdown", type=float, metavar="SECONDS", help="print the README's tables for this budget")
-    parser.add_argument("--one", nargs=4, metavar=("TARGET", "SAMPLER", "SEED", "SECONDS"), help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs="*", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        name, sampler, seed, seconds = arguments.one
-        print(json.dumps(measure(name, sampler, int(seed), float(seconds))))
+        name, sampler, seed, *budgets = arguments.one
+        print(json.dumps(measure(name, sampler, int(seed), [float(budget) for budget in budgets])))
         return
     if arguments.show or arguments.markdown:
         stored = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
@@ -154,28 +167,30 @@ def main() -> None:
     from _table import TARGETS
 
     RESULTS.mkdir(parents=True, exist_ok=True)
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}
     for seed in range(arguments.seeds):
         for name in arguments.target or TARGETS:
             for sampler in arguments.sampler or SAMPLERS:
-                for seconds in arguments.seconds:
-                    path = RESULTS / f"{name}-{sampler}-{seconds:g}-{seed}.json"
-                    if path.exists() and not arguments.again:
-                        continue
-                    command = ["--one", name, sampler, str(seed), str(seconds)]
-                    out = subprocess.run(
-                        [sys.executable, __file__, *command], capture_output=True, text=True, env=environment
-                    )
-                    if out.returncode:
-                        reason = (out.stderr.splitlines() or ["killed"])[-1]
-                        print(f"{' '.join(command)} failed: {reason}", file=sys.stderr)
-                        continue
-                    record = json.loads(out.stdout.splitlines()[-1])
-                    record["command"] = (
-                        f"python benchmarks/efficiency.py --target {name} --sampler {sampler} --seconds {seconds:g}"
-                    )
-                    path.write_text(json.dumps(record) + "\n")
-                    show([record])
+                paths = {s: RESULTS / f"{name}-{sampler}-{s:g}-{seed}.json" for s in arguments.seconds}
+                missing = [s for s in paths if arguments.again or not paths[s].exists()]
+                for budgets in [[s] for s in missing] if sampler in SIZED else [missing] if missing else []:
+                    for record in run_alone(name, sampler, seed, budgets):
+                        paths[record["budget"]].write_text(json.dumps(record) + "\n")
+                        show([record])
+
+
+def run_alone(name: str, sampler: str, seed: int, budgets: list[float]) -> list[dict]:
+    """Records of a process of its own, without a compilation cache; none, with the reason printed, if it fails."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("JAX_COMPILATION_CACHE")}
+    command = [name, sampler, str(seed), *(f"{budget:g}" for budget in budgets)]
+    out = subprocess.run([sys.executable, __file__, "--one", *command], capture_output=True, text=True, env=environment)
+    if out.returncode:
+        print(f"{' '.join(command)} failed: {(out.stderr.splitlines() or ['killed'])[-1]}", file=sys.stderr)
+        return []
+    asked = f"--target {name} --sampler {sampler} --seconds {' '.join(command[3:])} --seeds {seed + 1}"
+    return [
+        record | {"command": f"python benchmarks/efficiency.py {asked}"}
+        for record in json.loads(out.stdout.splitlines()[-1])
+    ]
 
 
 if __name__ == "__main__":

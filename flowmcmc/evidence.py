@@ -43,6 +43,9 @@ class LogZ(NamedTuple):
         Whether draws of the target were there to check the flow with. A lost mode cannot be seen without.
     bracket
         Lowest and highest of forward, reverse and bridge, two standard errors out; without draws there is no upper end.
+    num_invalid
+        Flow draws and draws without a finite log weight, counted as zero weight. A problem only where as many of mean
+        weight would move log Z by more than its error; +inf always is one.
     """
 
     log_z: float
@@ -52,10 +55,12 @@ class LogZ(NamedTuple):
     problems: tuple[str, ...]
     is_checked: bool
     bracket: tuple[float, float]
+    num_invalid: int = 0
 
     def __str__(self):
         if not self.problems:
-            return f"log Z = {self.log_z:.3f} +- {self.error:.3f}"
+            counted = f" ({self.num_invalid} draws with NaN counted as zero weight)" if self.num_invalid else ""
+            return f"log Z = {self.log_z:.3f} +- {self.error:.3f}{counted}"
         low, high = self.bracket
         return f"log Z is uncertain, estimates span [{low:.3f}, {high:.3f}]: " + "; ".join(self.problems)
 
@@ -161,15 +166,18 @@ def log_z_bridge(
 
 def judged(on_flow: np.ndarray, on_target: np.ndarray | None, *, is_bridged: bool) -> LogZ:
     """Estimate from log weights (n,) of flow draws and (chain, draw) of target draws (or None), with all checks."""
-    problems = []
-    if invalid := int((np.isnan(on_flow) | (on_flow == np.inf)).sum()):
-        problems.append(f"{invalid} of {on_flow.size} flow draws have log weight NaN or +inf, counted as zero weight")
-    on_flow = np.where(on_flow < np.inf, on_flow, -np.inf)
-    is_checked = on_target is not None
+    problems, is_checked = [], on_target is not None
+    invalid, infinite = np.isnan(on_flow), on_flow == np.inf
+    on_flow = np.where(invalid | infinite, -np.inf, on_flow)
+    num_invalid = int((invalid | infinite).sum())
     if not np.isfinite(on_flow).any():
-        problems.append("the target is zero at every flow draw: train the flow on the target")
-        return LogZ(-np.inf, np.inf, 0.0, np.inf, tuple(problems), is_checked, (-np.inf, np.inf))
+        lost = f", or NaN or +inf ({num_invalid} of {on_flow.size})" if num_invalid else ""
+        problems.append(f"the target is zero at every flow draw{lost}: train the flow on the target")
+        return LogZ(-np.inf, np.inf, 0.0, np.inf, tuple(problems), is_checked, (-np.inf, np.inf), num_invalid)
     estimate = forward(on_flow)
+    if infinite.any() or matters(invalid, estimate[1]):
+        seen = f"{num_invalid} of {on_flow.size} flow draws"
+        problems.append(f"{seen} have log weight NaN or +inf, counted as zero weight")
     ess, pareto_k = effective_fraction(on_flow), tail_shape(on_flow)
     bracket = (estimate[0] - 2 * estimate[1], np.inf)
     if not pareto_k <= 0.7 and ess < 0.05:
@@ -177,15 +185,23 @@ def judged(on_flow: np.ndarray, on_target: np.ndarray | None, *, is_bridged: boo
     if on_target is not None and not np.isfinite(on_target).any():
         problems.append("no draw has a finite log weight: train the flow on the draws, and check logdensity_fn there")
     elif on_target is not None:
-        if invalid := int((~np.isfinite(on_target)).sum()):
-            problems.append(f"{invalid} of {on_target.size} draws have no finite log weight, counted as zero weight")
-        on_target = np.where(np.isfinite(on_target), on_target, np.inf)  # what enters is exp(-log weight)
+        invalid = ~np.isfinite(on_target)
+        num_invalid += int(invalid.sum())
+        on_target = np.where(invalid, np.inf, on_target)  # what enters is exp(-log weight)
         check = bridge(on_flow, on_target)
+        if matters(invalid, check[1]):
+            seen = f"{invalid.sum()} of {invalid.size} draws"
+            problems.append(f"{seen} have no finite log weight, counted as zero weight")
         problems += disagreement(estimate, check)
         found = np.array([estimate, check, reverse(on_target)])
         bracket = (float((found[:, 0] - 2 * found[:, 1]).min()), float((found[:, 0] + 2 * found[:, 1]).max()))
         estimate = check if is_bridged else estimate
-    return LogZ(*estimate, ess, pareto_k, tuple(problems), is_checked, bracket)
+    return LogZ(*estimate, ess, pareto_k, tuple(problems), is_checked, bracket, num_invalid)
+
+
+def matters(invalid: np.ndarray, error: float) -> bool:
+    """Whether the invalid draws, if their weight were the mean, would move log Z by more than its error."""
+    return bool(-np.log1p(-min(invalid.mean(), 1 - 1e-9)) > error)
 
 
 def disagreement(forward: tuple[float, float], bridge: tuple[float, float]) -> list[str]:
