@@ -1,0 +1,95 @@
+"""Where the CPU seconds of a run go: compilation, the search from the wide start, local steps, flow, training, host.
+
+python benchmarks/phases.py          stored in results/phases.json
+
+Each target is a process of its own, without a compilation cache, and its flow is given, so that warm-up has one part.
+Parts of a round are differences: the same rounds are timed, compiled beforehand, with and without each of them.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+RESULT = Path(__file__).parent / "results" / "phases.json"
+CASES = (
+    ("two_gaussians_2", "mixture"),
+    ("two_gaussians_64", "mixture"),
+    ("logistic_31", "mixture"),
+    ("funnel_10", "layers"),
+)
+ROUNDS = 100
+
+
+def measure(name: str, flow_name: str) -> dict:
+    """CPU seconds of each part, in this process."""
+    import jax
+    from _table import TARGETS
+
+    import flowmcmc
+    from flowmcmc.sample import default_flows, default_local
+
+    importing = time.process_time()
+    compiling = []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, duration_secs, **_: compiling.append(duration_secs) if "/jax/core/compile" in event else None
+    )
+    target = TARGETS[name]()
+    position = target.start.sample(jax.random.key(0))
+    flow = default_flows(position)[flow_name]
+    began = time.process_time()
+    result = flowmcmc.sample(0, target.logdensity_fn, target.start, flow=flow, progress_bar=False)
+    whole, compiled = time.process_time() - began, sum(compiling)
+
+    def seconds_of_a_round(algorithm, start):
+        state, _ = flowmcmc.run(0, algorithm, start, ROUNDS, progress_bar=False)
+        times = []
+        for _ in range(3):
+            began = time.process_time()
+            state, _ = flowmcmc.run(1, algorithm, state, ROUNDS, progress_bar=False)
+            times.append((time.process_time() - began) / ROUNDS)
+        return sorted(times)[1]
+
+    local, positions = default_local(flow, position), result.state.sampler.position
+    frozen = partial(flowmcmc.freeze, target.logdensity_fn, local, flow, result.tuning)
+    warming = partial(flowmcmc.adaptive, target.logdensity_fn, local, flow, num_local_steps=1, refit_every=100)
+    drawing = seconds_of_a_round(frozen(num_local_steps=1, num_flow_steps=5), positions)
+    jumping = seconds_of_a_round(frozen(num_local_steps=0, num_flow_steps=5), positions)
+    adapting = seconds_of_a_round(warming(num_train_steps=20), positions)
+    untrained = seconds_of_a_round(warming(num_train_steps=0), positions)
+    warm, draws = result.settings["num_warmup"], result.settings["num_samples"]
+    parts = {
+        "import": importing,
+        "compile": compiled,
+        "local": (warm + draws) * max(0.0, drawing - jumping),
+        "flow": (warm + draws) * jumping,
+        "training and fits": warm * max(0.0, adapting - drawing),
+        "of it gradient steps": warm * max(0.0, adapting - untrained),
+    }
+    rest = whole - sum(parts[part] for part in ("compile", "local", "flow", "training and fits"))
+    return {"target": name, "flow": flow_name, "seconds": importing + whole} | parts | {"search, host": rest}
+
+
+def main() -> None:
+    """One process for each."""
+    from _record import known_versions, machine
+
+    if len(sys.argv) > 1:
+        print(json.dumps(measure(*sys.argv[1:])))
+        return
+    rows = []
+    for case in CASES:
+        out = subprocess.run([sys.executable, __file__, *case], capture_output=True, text=True)
+        if out.returncode:
+            raise SystemExit(out.stderr)
+        rows.append(row := json.loads(out.stdout.splitlines()[-1]))
+        shown = "  ".join(f"{part} {value:.1f}" for part, value in row.items() if isinstance(value, float))
+        print(f"{row['target']:<18}{row['flow']:<9}{shown}", flush=True)
+    record = {"command": "python benchmarks/phases.py", "versions": known_versions(), "machine": machine()}
+    RESULT.write_text(json.dumps(record | {"rows": rows}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
