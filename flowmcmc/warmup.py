@@ -28,6 +28,8 @@ __all__ = ["WarmUp", "kept_warmup", "warm_up"]
 
 ENOUGH = 0.4  # mean acceptance of flow proposals at which no dearer flow is tried
 MAX_WAIT = 15  # rounds in a row without an accepted proposal, for the worst chain
+OFTEN = 0.1  # share of rounds with an accepted proposal that is enough for a cheap flow, if all chains have their part
+CHANCE = 4.0  # times the longest wait to be expected if proposals are as hard to come by everywhere
 HOPELESS = 0.2  # below it another cheap flow is tried too
 MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
 BLOCK = 0.35  # of the rounds asked for; a mixture gets one block
@@ -96,8 +98,8 @@ def warm_up(
             state, trace = run(key, sampler, state, size, keep=keep, progress_bar=progress_bar and label)
             traces.append(trace)
             is_partial = len(trace.info.step_size) < size
-            rate, longest, gain, loss = judge(trace)
-            has_converged = rate >= ENOUGH and longest <= MAX_WAIT
+            rate, longest, is_even, gain, loss = judge(trace)
+            has_converged = rate >= ENOUGH and longest <= MAX_WAIT or is_cheap and is_even
             if is_partial or has_converged or gain < STILL_LEARNING or loss > lowest_loss:
                 break
         lowest_loss = min(lowest_loss, loss)
@@ -142,13 +144,18 @@ def knowing(sampler, rng_key: Array, positions: PyTree, known: PyTree) -> Adapti
     return state._replace(training=remembered)
 
 
-def judge(trace: Trace) -> tuple[float, int, float, float]:
-    """Over the second half of the rounds: acceptance of flow proposals, the longest wait of any chain in rounds, the
-    gain in held-out loss, and what it is now, nats."""
+def judge(trace: Trace) -> tuple[float, int, bool, float, float]:
+    """Over the second half of the rounds: acceptance of flow proposals; the longest wait of any chain in rounds; whether
+    all chains have one accepted often; the gain in held-out loss, and what it is now, nats."""
     rounds, loss = trace.info.round, trace.info.training.heldout_loss
     half = len(loss) // 2
     is_rejected = rounds.num_flow_accepted[half:] == 0
     if not len(is_rejected):
-        return 0.0, 0, 0.0, float("inf")
+        return 0.0, 0, False, 0.0, float("inf")
     rate = float(np.nan_to_num(np.mean(rounds.flow_acceptance_rate[half:])))
-    return rate, max(longest_run(chain) for chain in is_rejected.T), float(loss[half] - loss[-1]), float(loss[-1])
+    longest = max(longest_run(chain) for chain in is_rejected.T)
+    share = 1 - is_rejected.mean()
+    # a wait of w rounds has probability (1 - share)^w, and there are as many of them as rounds times chains
+    expected = np.log(is_rejected.size) / -np.log1p(-min(share, 0.99))
+    is_even = share >= OFTEN and longest < min(len(is_rejected), CHANCE * expected)
+    return rate, longest, bool(is_even), float(loss[half] - loss[-1]), float(loss[-1])
