@@ -34,8 +34,8 @@ def measure(name: str, sampler: str, seed: int, budgets: list[float]) -> list[di
     )
     target, left, records = TARGETS[name](), sorted(budgets), []
     sums, squares, modes, counts, blocks = [], [], [], [], []
-    first, judging, judging_wall = None, 0.0, 0.0
-    for block in SAMPLERS[sampler](target, seed, left[-1]):
+    first, judging, judging_wall, every = None, 0.0, 0.0, 1
+    for index, block in enumerate(SAMPLERS[sampler](target, seed, left[-1])):
         draws = np.asarray(block, float)
         sums.append(draws.sum(axis=1))
         squares.append((draws**2).sum(axis=1))
@@ -43,7 +43,11 @@ def measure(name: str, sampler: str, seed: int, budgets: list[float]) -> list[di
         if target.modes is not None:
             labels = np.asarray(target.modes(draws.reshape(-1, draws.shape[2])))
             modes.append(np.bincount(labels, minlength=len(target.weights)))
-        blocks.append(draws[:, :: max(1, draws.shape[1] // 200)].astype(np.float32))
+        if index % every == 0:
+            blocks.append(draws[:, :: max(1, draws.shape[1] // 200)])
+        if len(blocks) > 40:  # r-hat looks at evenly spaced ones, or a fast sampler would fill the memory
+            every *= 2
+            blocks = blocks[::2]
         spent = time.process_time() - judging
         first = first or spent
         passed = [budget for budget in left if spent > budget]
