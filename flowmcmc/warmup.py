@@ -99,7 +99,7 @@ def warm_up(
             traces.append(trace)
             is_partial = len(trace.info.step_size) < size
             rate, longest, is_even, gain, loss = judge(trace)
-            has_converged = rate >= ENOUGH and longest <= MAX_WAIT or is_cheap and is_even
+            has_converged = (rate >= ENOUGH and longest <= MAX_WAIT) or (is_cheap and is_even)
             if is_partial or has_converged or gain < STILL_LEARNING or loss > lowest_loss:
                 break
         lowest_loss = min(lowest_loss, loss)
@@ -145,8 +145,8 @@ def knowing(sampler, rng_key: Array, positions: PyTree, known: PyTree) -> Adapti
 
 
 def judge(trace: Trace) -> tuple[float, int, bool, float, float]:
-    """Over the second half of the rounds: acceptance of flow proposals; the longest wait of any chain in rounds; whether
-    all chains have one accepted often; the gain in held-out loss, and what it is now, nats."""
+    """Over the second half of the rounds: acceptance of flow proposals; longest wait of any chain in rounds; whether
+    each chain has one accepted often; the gain in held-out loss, and what it is now."""
     rounds, loss = trace.info.round, trace.info.training.heldout_loss
     half = len(loss) // 2
     is_rejected = rounds.num_flow_accepted[half:] == 0
@@ -156,6 +156,6 @@ def judge(trace: Trace) -> tuple[float, int, bool, float, float]:
     longest = max(longest_run(chain) for chain in is_rejected.T)
     share = 1 - is_rejected.mean()
     # a wait of w rounds has probability (1 - share)^w, and there are as many of them as rounds times chains
-    expected = np.log(is_rejected.size) / -np.log1p(-min(share, 0.99))
+    expected = np.log(is_rejected.size) / -np.log1p(-np.clip(share, 1e-9, 0.99))
     is_even = share >= OFTEN and longest < min(len(is_rejected), CHANCE * expected)
     return rate, longest, bool(is_even), float(loss[half] - loss[-1]), float(loss[-1])

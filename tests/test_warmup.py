@@ -40,6 +40,7 @@ def small_flows(position):
 @pytest.mark.parametrize(("min_gain", "taken"), [(0.0, "layers"), (np.inf, "mixture")])
 def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, min_gain, taken):
     monkeypatch.setattr(warmup, "ENOUGH", 1.1)
+    monkeypatch.setattr(warmup, "OFTEN", 1.1)
     monkeypatch.setattr(warmup, "STILL_LEARNING", np.inf)
     monkeypatch.setattr(warmup, "MIN_GAIN", min_gain)
     monkeypatch.setattr(sys.modules["flowmcmc.sample"], "default_flows", small_flows)
@@ -52,6 +53,7 @@ def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, mi
 
 def test_chains_memory_and_step_size_go_on(monkeypatch):
     monkeypatch.setattr(warmup, "ENOUGH", 1.1)
+    monkeypatch.setattr(warmup, "OFTEN", 1.1)
     monkeypatch.setattr(warmup, "STILL_LEARNING", np.inf)
     monkeypatch.setattr(warmup, "MIN_GAIN", 0.0)
     states = []
@@ -89,17 +91,26 @@ def test_the_second_half_is_judged():
     rates = np.array([[0.0, 0.0]] * 4 + [[0.5, 0.7]] * 4)
     rounds = SimpleNamespace(num_flow_accepted=accepted, flow_acceptance_rate=rates)
     training = SimpleNamespace(heldout_loss=np.linspace(9.0, 2.0, 8))
-    rate, wait, gain, loss = judge(Trace(None, SimpleNamespace(round=rounds, training=training)))
+    rate, wait, _, gain, loss = judge(Trace(None, SimpleNamespace(round=rounds, training=training)))
     assert rate == pytest.approx(0.6) and wait == 2 and gain == pytest.approx(3.0) and loss == 2.0
 
 
 @pytest.mark.parametrize(("loss_of_layers", "blocks"), [(1.0, 9), (3.0, 1)])
 def test_layers_train_on_while_they_learn_and_are_ahead(monkeypatch, loss_of_layers, blocks):
     losses = iter([2.0] + 20 * [loss_of_layers])
-    monkeypatch.setattr(warmup, "judge", lambda trace: (0.1, 99, 1.0, next(losses)))
+    monkeypatch.setattr(warmup, "judge", lambda trace: (0.1, 99, False, 1.0, next(losses)))
     flows = small_flows(jnp.zeros(2))
     warm = warm_up(jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep_info, progress_bar=False)
     assert len(warm.trace.info.step_size) == 7 + blocks * 7
+
+
+@pytest.mark.parametrize(("share", "num_stuck", "is_enough"), [(0.2, 0, True), (0.8, 1, False), (0.03, 0, False)])
+def test_rejected_often_is_enough_if_no_chain_is_stuck(share, num_stuck, is_enough):
+    accepted = np.random.default_rng(0).random((140, 100)) < share
+    accepted[:, :num_stuck] = False
+    rounds = SimpleNamespace(num_flow_accepted=accepted.astype(int), flow_acceptance_rate=np.full((140, 100), 0.05))
+    training = SimpleNamespace(heldout_loss=np.zeros(140))
+    assert judge(Trace(None, SimpleNamespace(round=rounds, training=training)))[2] == is_enough
 
 
 def test_many_independent_wells_are_for_the_marginals():
