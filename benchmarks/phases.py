@@ -64,11 +64,11 @@ def measure(name: str, flow_name: str) -> dict:
         "import": importing,
         "compile": compiled,
         "local": (warm + draws) * max(0.0, drawing - jumping),
-        "flow": (warm + draws) * jumping,
+        "flow proposals": (warm + draws) * jumping,
         "training and fits": warm * max(0.0, adapting - drawing),
         "of it gradient steps": warm * max(0.0, adapting - untrained),
     }
-    rest = whole - sum(parts[part] for part in ("compile", "local", "flow", "training and fits"))
+    rest = whole - sum(parts[part] for part in ("compile", "local", "flow proposals", "training and fits"))
     return {"target": name, "flow": flow_name, "seconds": importing + whole} | parts | {"search, host": rest}
 
 
