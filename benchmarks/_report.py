@@ -1,4 +1,4 @@
-"""The tables of the README from stored records."""
+"""The tables and the picture of the README from stored records."""
 
 import numpy as np
 
@@ -21,6 +21,7 @@ SAMPLERS = {
     "flowmcmc": "flowmcmc",
     "blackjax_smc": "BlackJAX SMC",
     "blackjax_chees": "BlackJAX ChEES",
+    "blackjax_meads": "BlackJAX MEADS",
     "numpyro_nuts": "NumPyro NUTS",
     "flowmc": "flowMC",
     "pocomc": "pocoMC",
@@ -49,18 +50,90 @@ def tables(rows: list[dict], budget: float) -> str:
     return "\n".join(lines)
 
 
+def over_budgets(rows: list[dict]) -> str:
+    """Ours beside the best of the others at each budget, in Markdown, for targets with more than one."""
+    budgets = sorted({r["budget"] for r in rows})
+    heads = [head for budget in budgets for head in (f"{budget:g} s: ours", "best other")]
+    lines = ["| target | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
+    for target, name in NAMES.items():
+        cells = []
+        for budget in budgets:
+            mine = {
+                s: [r for r in rows if (r["target"], r["sampler"], r["budget"]) == (target, s, budget)]
+                for s in SAMPLERS
+            }
+            others = {s: rate(found) for s, found in mine.items() if s != "flowmcmc" and rate(found) is not None}
+            best = max(others, key=lambda s: others[s], default=None)
+            cells += [cell(mine["flowmcmc"]), f"{cell(mine[best])}, {SAMPLERS[best]}" if best else "-"]
+        if sum(ours != "-" for ours in cells[::2]) > 1:
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def curves(rows: list[dict], path) -> None:
+    """Effective draws per CPU second over the CPU seconds spent, a panel for each target with more than one budget."""
+    import matplotlib.pyplot as plt
+
+    shown = [t for t in NAMES if len({r["budget"] for r in rows if (r["target"], r["sampler"]) == (t, "flowmcmc")}) > 1]
+    columns = 3
+    figure, axes = plt.subplots(
+        -(-len(shown) // columns),
+        columns,
+        figsize=(11, 2.6 * -(-len(shown) // columns)),
+        squeeze=False,
+        layout="constrained",
+    )
+    for axis in axes.flat[len(shown) :]:
+        axis.remove()
+    for target, axis in zip(shown, axes.flat):
+        for index, (sampler, label) in enumerate(SAMPLERS.items()):
+            points = []
+            for budget in sorted({r["budget"] for r in rows}):
+                found = [r for r in rows if (r["target"], r["sampler"], r["budget"]) == (target, sampler, budget)]
+                if (value := rate(found)) is not None:
+                    points.append((float(np.median([r["cpu_seconds"] for r in found])), value, is_wrong(found)))
+            if points:
+                x, y, wrong = map(np.array, zip(*points))
+                axis.plot(x, y, color=f"C{index}", label=label, linewidth=2.5 if sampler == "flowmcmc" else 1)
+                axis.scatter(x[~wrong], y[~wrong], color=f"C{index}", s=25)
+                axis.scatter(x[wrong], y[wrong], edgecolors=f"C{index}", facecolors="white", s=25, zorder=3)
+        axis.title.set_fontsize(9)
+        axis.set(
+            xscale="log",
+            yscale="log",
+            title=NAMES[target] if "," in NAMES[target] else f"two Gaussians, {NAMES[target]}",
+        )
+        axis.set_xticks([20, 60, 180], ["20", "60", "180"], minor=False)
+        axis.minorticks_off()
+    handles = {h.get_label(): h for axis in axes.flat[: len(shown)] for h in axis.get_lines()}
+    figure.legend(handles.values(), handles.keys(), loc="outside upper center", ncols=len(handles), frameon=False)
+    figure.supxlabel("CPU seconds of the whole process")
+    figure.supylabel("effective draws per CPU second")
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def rate(rows: list[dict]) -> float | None:
+    """Median over seeds of effective draws per CPU second."""
+    rates = [r["ess"] / r["cpu_seconds"] for r in rows if r["ess"]]
+    return float(np.median(rates)) if rates else None
+
+
+def is_wrong(rows: list[dict]) -> bool:
+    """Whether a mode weight is off by more than 0.01 or a variance by more than 5 %."""
+    return worst(rows, "weight_error") > 0.01 or worst(rows, "variance_error") > 0.05
+
+
 def cell(rows: list[dict]) -> str:
     """Median rate, and what is wrong with the draws if it is much."""
-    rates = [r["ess"] / r["cpu_seconds"] for r in rows if r["ess"]]
-    if not rates:
+    if (value := rate(rows)) is None:
         return "-"
-    rate = float(np.median(rates))
     wrong = []
     if (weight := worst(rows, "weight_error")) > 0.01:
         wrong.append(f"weight {weight:.2f} off")
     if (variance := worst(rows, "variance_error")) > 0.05:
         wrong.append(f"variance {100 * variance:.0f} % off")
-    return f"{rate:,.0f}" if rate >= 10 and not wrong else f"{rate:,.3g}" + (f" ({', '.join(wrong)})" if wrong else "")
+    return (f"{value:,.0f}" if value >= 10 else f"{value:.2g}") + (f" ({', '.join(wrong)})" if wrong else "")
 
 
 def worst(rows: list[dict], field: str) -> float:

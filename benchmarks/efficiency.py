@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results" / "efficiency"
+CURVES = Path(__file__).parents[1] / "docs" / "efficiency.png"
 
 
 def measure(name: str, sampler: str, seed: int, budgets: list[float]) -> list[dict]:
@@ -152,7 +153,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--again", action="store_true", help="also what is stored already")
     parser.add_argument("--show", action="store_true")
-    parser.add_argument("--markdown", type=float, metavar="SECONDS", help="print the README's tables for this budget")
+    parser.add_argument(
+        "--markdown", type=float, metavar="SECONDS", help="print the README's tables for this budget, draw its curves"
+    )
     parser.add_argument("--one", nargs="*", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
@@ -162,9 +165,10 @@ def main() -> None:
     if arguments.show or arguments.markdown:
         stored = [json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]
         if arguments.markdown:
-            from _report import tables
+            from _report import curves, over_budgets, tables
 
-            print(tables(stored, arguments.markdown))
+            print(tables(stored, arguments.markdown), over_budgets(stored), sep="\n\n")
+            curves(stored, CURVES)
         else:
             show(stored)
         return
