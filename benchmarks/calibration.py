@@ -66,14 +66,14 @@ def known(name: str):
     return target.logdensity_fn, target.start, float(log_z[name.rstrip("_0123456789")])
 
 
-def measure(name: str, seeds: int) -> None:
+def measure(name: str, seeds: range) -> None:
     """A line of JSON for each seed."""
     import jax
 
     import flowmcmc
 
     logdensity, start, truth = known(name)
-    for seed in range(seeds):
+    for seed in seeds:
         jax.clear_caches()  # each run compiles functions of its own, which would fill the memory
         began = time.process_time()
         result = flowmcmc.sample(seed, logdensity, start, progress_bar=False)
@@ -105,7 +105,7 @@ def main() -> None:
     parser.add_argument("--one", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.one:
-        return measure(arguments.one, arguments.seeds)
+        return measure(arguments.one, range(arguments.seeds))
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in arguments.target:
         with tempfile.TemporaryDirectory() as cache:
