@@ -1,5 +1,7 @@
 """The tables and the picture of the README from stored records."""
 
+from functools import partial
+
 import numpy as np
 
 NAMES = {
@@ -30,10 +32,7 @@ SAMPLERS = {
 
 def tables(rows: list[dict], budget: float) -> str:
     """Effective draws per CPU second of all samplers, then the errors of ours, in Markdown."""
-
-    def of(target, sampler):
-        return [r for r in rows if (r["target"], r["sampler"], r["budget"]) == (target, sampler, budget)]
-
+    of = partial(select, rows, budget)
     samplers = {key: name for key, name in SAMPLERS.items() if any(of(target, key) for target in NAMES)}
     lines = ["| target | " + " | ".join(samplers.values()) + " |", "|---" * (1 + len(samplers)) + "|"]
     for target, name in NAMES.items():
@@ -58,10 +57,7 @@ def over_budgets(rows: list[dict]) -> str:
     for target, name in NAMES.items():
         cells = []
         for budget in budgets:
-            mine = {
-                s: [r for r in rows if (r["target"], r["sampler"], r["budget"]) == (target, s, budget)]
-                for s in SAMPLERS
-            }
+            mine = {s: select(rows, budget, target, s) for s in SAMPLERS}
             others = {s: rate(found) for s, found in mine.items() if s != "flowmcmc" and rate(found) is not None}
             best = max(others, key=lambda s: others[s], default=None)
             cells += [cell(mine["flowmcmc"]), f"{cell(mine[best])}, {SAMPLERS[best]}" if best else "-"]
@@ -89,9 +85,9 @@ def curves(rows: list[dict], path) -> None:
         for index, (sampler, label) in enumerate(SAMPLERS.items()):
             points = []
             for budget in sorted({r["budget"] for r in rows}):
-                found = [r for r in rows if (r["target"], r["sampler"], r["budget"]) == (target, sampler, budget)]
+                found = select(rows, budget, target, sampler)
                 if (value := rate(found)) is not None:
-                    points.append((float(np.median([r["cpu_seconds"] for r in found])), value, is_wrong(found)))
+                    points.append((float(np.median([r["cpu_seconds"] for r in found])), value, bool(faults(found))))
             if points:
                 x, y, wrong = map(np.array, zip(*points))
                 axis.plot(x, y, color=f"C{index}", label=label, linewidth=2.5 if sampler == "flowmcmc" else 1)
@@ -113,26 +109,32 @@ def curves(rows: list[dict], path) -> None:
     plt.close(figure)
 
 
+def select(rows: list[dict], budget: float, target: str, sampler: str) -> list[dict]:
+    """The seeds of one cell."""
+    return [r for r in rows if (r["budget"], r["target"], r["sampler"]) == (budget, target, sampler)]
+
+
 def rate(rows: list[dict]) -> float | None:
     """Median over seeds of effective draws per CPU second."""
     rates = [r["ess"] / r["cpu_seconds"] for r in rows if r["ess"]]
     return float(np.median(rates)) if rates else None
 
 
-def is_wrong(rows: list[dict]) -> bool:
-    """Whether a mode weight is off by more than 0.01 or a variance by more than 5 %."""
-    return worst(rows, "weight_error") > 0.01 or worst(rows, "variance_error") > 0.05
+def faults(rows: list[dict]) -> list[str]:
+    """What is wrong with the draws: a mode weight by more than 0.01, a variance by more than 5 %."""
+    found = []
+    if (weight := worst(rows, "weight_error")) > 0.01:
+        found.append(f"weight {weight:.2f} off")
+    if (variance := worst(rows, "variance_error")) > 0.05:
+        found.append(f"variance {100 * variance:.0f} % off")
+    return found
 
 
 def cell(rows: list[dict]) -> str:
     """Median rate, and what is wrong with the draws if it is much."""
     if (value := rate(rows)) is None:
         return "-"
-    wrong = []
-    if (weight := worst(rows, "weight_error")) > 0.01:
-        wrong.append(f"weight {weight:.2f} off")
-    if (variance := worst(rows, "variance_error")) > 0.05:
-        wrong.append(f"variance {100 * variance:.0f} % off")
+    wrong = faults(rows)
     return (f"{value:,.0f}" if value >= 10 else f"{value:.2g}") + (f" ({', '.join(wrong)})" if wrong else "")
 
 

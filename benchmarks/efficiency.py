@@ -23,16 +23,12 @@ CURVES = Path(__file__).parents[1] / "docs" / "efficiency.png"
 def measure(name: str, sampler: str, seed: int, budgets: list[float]) -> list[dict]:
     """One run in this process, judged whenever a budget of CPU seconds is spent; judging is not counted."""
     began = time.perf_counter()
-    import jax
     import numpy as np
-    from _record import known_versions, machine
+    from _record import compile_seconds, known_versions, machine
     from _samplers import CLOUDS, SAMPLERS
     from _table import TARGETS
 
-    compiling = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration_secs, **_: compiling.append(duration_secs) if "/jax/core/compile" in event else None
-    )
+    compiling = compile_seconds()
     target, left, records = TARGETS[name](), sorted(budgets), []
     sums, squares, modes, counts, blocks = [], [], [], [], []
     first, judging, judging_wall, every = None, 0.0, 0.0, 1
@@ -119,6 +115,7 @@ def judge(target, sums, squares, counts, modes, blocks, last, *, is_cloud: bool)
 def show(rows: list[dict]) -> None:
     """Medians over seeds, a line for each target, sampler and budget."""
     import numpy as np
+    from _report import rate
 
     print(
         f"{'target':<20}{'sampler':<15}{'budget':>7}{'seeds':>6}{'CPU s':>8}{'first s':>8}{'ESS/CPU s':>11}"
@@ -131,13 +128,13 @@ def show(rows: list[dict]) -> None:
             values = [r[field] for r in mine if r.get(field) is not None]
             return float(np.median(values)) if values else float("nan")
 
-        rates = [r["ess"] / r["cpu_seconds"] for r in mine if r["ess"]]
-        rate = float(np.median(rates)) if rates else float("nan")
+        value = rate(mine)
+        per_second = float("nan") if value is None else value
         z = np.array([r["z_overall"] for r in mine])
         overall = 1 / np.mean(z**2) / median("cpu_seconds")
         print(
             f"{key[0]:<20}{key[2]:<15}{key[1]:>7.0f}{len(mine):>6}{median('cpu_seconds'):>8.1f}"
-            f"{median('cpu_seconds_to_first_draws'):>8.1f}{rate:>11.0f}{overall:>9.0f}{median('weight_error'):>9.4f}"
+            f"{median('cpu_seconds_to_first_draws'):>8.1f}{per_second:>11.0f}{overall:>9.0f}{median('weight_error'):>9.4f}"
             f"{median('variance_error'):>9.3f}{median('rhat'):>8.3f}"
         )
 

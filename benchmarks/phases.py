@@ -26,16 +26,14 @@ ROUNDS = 100
 def measure(name: str, flow_name: str) -> dict:
     """CPU seconds of each part, in this process."""
     import jax
+    from _record import compile_seconds
     from _table import TARGETS
 
     import flowmcmc
     from flowmcmc.sample import default_flows, default_local
 
     importing = time.process_time()
-    compiling = []
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda event, duration_secs, **_: compiling.append(duration_secs) if "/jax/core/compile" in event else None
-    )
+    compiling = compile_seconds()
     target = TARGETS[name]()
     position = target.start.sample(jax.random.key(0))
     flow = default_flows(position)[flow_name]
