@@ -13,9 +13,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from blackjax.adaptation.step_size import DualAveragingAdaptationState, dual_averaging_adaptation
+from blackjax.adaptation.step_size import DualAveragingAdaptationState
 
-from flowmcmc import reservoir, training
+from flowmcmc import training
 from flowmcmc.arguments import check_callables, check_counts, check_optimizer
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm, num_chains
 from flowmcmc.devices import on_chains, on_every_device
@@ -23,6 +23,7 @@ from flowmcmc.imh import imh
 from flowmcmc.local import pooled_scale
 from flowmcmc.losses import Loss, forward_kl
 from flowmcmc.rounds import RoundInfo, Tuning, check_steps, take_round
+from flowmcmc.step_size import step_size_adaptation
 from flowmcmc.training import TrainingInfo, TrainingState
 
 __all__ = ["AdaptiveInfo", "AdaptiveState", "adaptive", "default_optimizer"]
@@ -125,33 +126,26 @@ def adaptive(
     for name, given in zip(smallest, (num_train_steps, batch_size, patience, history_size, refit_every)):
         if given is not None:
             check_counts({name: given}, smallest[name])
-    if not 0 < target_acceptance_rate < 1:
-        raise ValueError(f"target_acceptance_rate must lie between 0 and 1, got {target_acceptance_rate}.")
+    adaptation = step_size_adaptation(target_acceptance_rate)
     if not 0 < step_size < float("inf"):
         raise ValueError(f"step_size must be positive, got {step_size}.")
     if optimizer is None:
         optimizer = default_optimizer()
     check_optimizer(optimizer)
-    da_init, da_update, _ = dual_averaging_adaptation(target_acceptance_rate)
-
-    def restart(step_size):
-        # BlackJAX aims at ten times the start, right for a search from nothing; here the start is already good
-        state = da_init(step_size)._replace(mu=jnp.log(step_size))
-        return jax.tree.map(lambda value: jnp.asarray(value, step_size.dtype), state)
 
     def init(positions, rng_key):
         if isinstance(earlier := positions, AdaptiveState):
             fresh = init(earlier.position, rng_key)
             train_state = fresh.training._replace(seen=earlier.training.seen, heldout=earlier.training.heldout)
             tuning = earlier.tuning._replace(params=train_state.best)
-            return fresh._replace(tuning=tuning, dual_averaging=restart(tuning.step_size), training=train_state)
+            return fresh._replace(tuning=tuning, dual_averaging=adaptation.init(tuning.step_size), training=train_state)
         dtype = jax.tree.leaves(positions)[0].dtype
         chains = num_chains(positions)
         train_state = training.start(rng_key, positions, flow, optimizer, history_size or max(8192, 32 * chains))
         scale = pooled_scale(positions, jnp.ones(chains, dtype))
         start = jnp.array(step_size, dtype)
         tuning = Tuning(train_state.best, start, scale)
-        return AdaptiveState(positions, jnp.array(0), tuning, restart(start), train_state)
+        return AdaptiveState(positions, jnp.array(0), tuning, adaptation.init(start), train_state)
 
     def step(rng_key, state):
         key_round, key_remember, key_refit, key_train = jax.random.split(rng_key, 4)
@@ -189,19 +183,9 @@ def adaptive(
             patience=patience,
         )
         rate = jnp.mean(info.local_acceptance_rate)
-        # a kernel without an acceptance rate (slice sampling) keeps its step size
-        dual_averaging = da_update(state.dual_averaging, jnp.where(jnp.isnan(rate), target_acceptance_rate, rate))
-        learned = jnp.exp(dual_averaging.log_step_size_avg)
-        seen = train_state.seen
-        scale = jax.lax.cond(
-            is_refit,
-            lambda: pooled_scale(seen.positions, reservoir.weights(seen, current_step_size.dtype)),
-            lambda: state.tuning.scale,
+        dual_averaging, learned, scale = adaptation.update(
+            state.dual_averaging, rate, state.tuning.scale, train_state.seen, is_refit
         )
-        has_new_scale = jnp.array(
-            [jnp.any(a != b) for a, b in zip(jax.tree.leaves(scale), jax.tree.leaves(state.tuning.scale))]
-        ).any()
-        dual_averaging = training.select(has_new_scale, restart(learned), dual_averaging)
         tuning = Tuning(train_state.best, learned, scale)
         new_state = AdaptiveState(on_chains(positions), state.round + 1, tuning, dual_averaging, train_state)
         return new_state, AdaptiveInfo(info, train_info, current_step_size)

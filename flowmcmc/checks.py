@@ -44,7 +44,7 @@ def check_positions(positions: PyTree) -> PyTree:
                 f"positions[{name}] has {leaf.shape[0]} chains but positions[{names[0]}] has {leaves[0].shape[0]}: "
                 "the first axis of every leaf counts the chains."
             )
-        if not bool(jnp.all(jnp.isfinite(leaf))):
+        if not np.isfinite(np.asarray(leaf)).all():
             raise ValueError(f"positions[{name}] holds NaN or infinite numbers: start every chain at a finite place.")
     return jax.tree.map(lambda leaf: leaf.astype(jnp.result_type(float)), positions)
 
@@ -119,11 +119,17 @@ def check_start(rng_key, logdensity_fn: LogDensity, start) -> None:
     TypeError, ValueError
         If either is no floating scalar; the target is finite nowhere, or the start is not finite, at 256 of its draws.
     """
-    draws = check_positions(jax.jit(jax.vmap(start.sample))(jax.random.split(rng_key, 256)))
-    one = jax.tree.map(lambda leaf: leaf[0], draws)
+    one = jax.eval_shape(start.sample, rng_key)
     check_scalar("logdensity_fn", logdensity_fn, one)
     check_scalar("start.log_prob", start.log_prob, one)
-    values, known = jax.jit(jax.vmap(lambda x: (logdensity_fn(x), start.log_prob(x))))(draws)
+
+    @jax.jit  # one program, as every small one takes a tenth of a second to compile
+    def look(rng_key):
+        draws = jax.vmap(start.sample)(jax.random.split(rng_key, 256))
+        return draws, jax.vmap(logdensity_fn)(draws), jax.vmap(start.log_prob)(draws)
+
+    draws, values, known = look(rng_key)
+    check_positions(draws)
     if not np.isfinite(values).any():
         raise ValueError(
             f"logdensity_fn is not finite at any starting position (first value: {values[0]}): start elsewhere, or "

@@ -39,7 +39,7 @@ def insert(rng_key: Array, reservoir: Reservoir, positions: PyTree, is_used: Arr
     for leaf in jax.tree.leaves(positions):
         is_used = is_used & jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
     order = reservoir.count + jnp.cumsum(is_used)
-    drawn = jax.random.randint(rng_key, order.shape, 0, size)
+    drawn = (size * jax.random.uniform(rng_key, order.shape)).astype(order.dtype)  # one generator; randint takes three
     slot = jnp.where(order <= size, order - 1, drawn)
     slot = jnp.where(is_used, slot, size)  # out of range: dropped
 

@@ -107,6 +107,11 @@ def freeze(
     return SamplingAlgorithm(init, step)
 
 
+def retuned(frozen: SamplingAlgorithm, tuning: Tuning) -> SamplingAlgorithm:
+    """The same rounds, compiled if they were, with another tuning."""
+    return frozen._replace(init=lambda positions, rng_key=None: FrozenState(positions, tuning))
+
+
 def take_round(
     rng_key: Array,
     positions: PyTree,

@@ -22,6 +22,7 @@ from flowmcmc.devices import mesh_of, on_every_device, using
 __all__ = ["RunState", "Trace", "run"]
 
 CHUNK_SECONDS = 0.5
+CHUNK_SIZE = 100
 # LLVM's costlier passes take a fifth of the compile time and gained nothing in running time (benchmarks/compiling.py)
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 
@@ -62,7 +63,7 @@ def run(
     num_rounds: int,
     *,
     keep: Callable[[Any, Any], PyTree] = keep_all,
-    chunk_size: int = 100,
+    chunk_size: int | None = None,
     progress_bar: bool | str = True,
 ) -> tuple[RunState, Any]:
     """Take `num_rounds` steps of `algorithm` on all chains.
@@ -96,6 +97,7 @@ def run(
     ValueError
         If `num_rounds` or `chunk_size` is not positive.
     """
+    chunk_size = min(CHUNK_SIZE, num_rounds) if chunk_size is None else chunk_size
     check_counts({"num_rounds": num_rounds, "chunk_size": chunk_size})
     check_sampler(algorithm)
     rng_key = as_key(rng_key)
@@ -108,8 +110,7 @@ def run(
 def drive(rng_key, algorithm, positions, num_rounds, keep, chunk_size, progress_bar) -> tuple[RunState, Any]:
     """`run` on the mesh in use."""
     state = positions if isinstance(positions, RunState) else begin(rng_key, algorithm, positions)
-    chunk_size = min(chunk_size, num_rounds)
-    advance = compile_chunk(algorithm, keep, chunk_size)
+    advance = compile_chunk(algorithm.step, keep, chunk_size)
     first, pieces, size = state.round, [], 1
     label = progress_bar if isinstance(progress_bar, str) else None
     with tqdm(total=num_rounds, desc=label, disable=not progress_bar, leave=False) as bar:
@@ -184,11 +185,11 @@ def compiler_options() -> dict | None:
 
 
 @lru_cache(maxsize=16)
-def compile_chunk(algorithm: SamplingAlgorithm, keep: Callable, chunk_size: int) -> Callable:
+def compile_chunk(step: Callable, keep: Callable, chunk_size: int) -> Callable:
     """``(rng_key, state, first_round, num_rounds) -> (state, kept)`` with room for `chunk_size` rounds."""
 
     def one(rng_key, state, round):
-        state, info = algorithm.step(jax.random.fold_in(rng_key, round), state)
+        state, info = step(jax.random.fold_in(rng_key, round), state)
         return state, keep(state, info)
 
     @partial(jax.jit, compiler_options=compiler_options())

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import blackjax
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
@@ -14,17 +16,17 @@ from flowmcmc.adaptive import adaptive
 from flowmcmc.arguments import check_counts, check_flow_type, check_local
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
 from flowmcmc.checkpoint import Checkpoint, describe_run, drawn, writable
-from flowmcmc.checks import check_density, check_flow, check_positions, check_start
+from flowmcmc.checks import check_density, check_flow, check_positions
 from flowmcmc.devices import shard_chains
-from flowmcmc.flows import gaussian_mixture, marginal_mixtures, real_nvp, trimmed
+from flowmcmc.flows import gaussian_mixture, marginal_mixtures, real_nvp
 from flowmcmc.imh import imh
 from flowmcmc.local import jittered
 from flowmcmc.losses import Loss, forward_kl
 from flowmcmc.neutra import neutra
 from flowmcmc.result import SampleResult
-from flowmcmc.rounds import freeze
-from flowmcmc.run import RunState, as_key, keep_all, keep_info, run
-from flowmcmc.tempering import Particles, is_density, tempered_smc
+from flowmcmc.rounds import Tuning, freeze, retuned
+from flowmcmc.run import CHUNK_SIZE, RunState, as_key, keep_all, keep_info, run
+from flowmcmc.tempering import is_density, tempered_smc
 from flowmcmc.training import has_layers
 from flowmcmc.warmup import kept_warmup, warm_up
 
@@ -133,10 +135,11 @@ patience
         writable(checkpoint)
     began = time.perf_counter()
     key_warmup, key_draw, key_start = (jax.random.fold_in(rng_key, index) for index in range(3))
-    particles = None
+    known = None
     if is_density(positions):
-        particles = search(key_start, logdensity_fn, positions, num_chains, num_particles, local or LOCAL, progress_bar)
-        positions = jax.tree.map(lambda leaf: leaf[:num_chains], particles.positions)
+        positions, known = search(
+            key_start, logdensity_fn, positions, num_chains, num_particles, local or LOCAL, progress_bar
+        )
     positions = check_positions(positions)
     check_density(logdensity_fn, positions)
     position = jax.tree.map(lambda leaf: leaf[0], positions)
@@ -167,6 +170,13 @@ patience
         patience=patience,
     )
     make_sampler = lambda flow: adapt(local=local_for(flow), flow=flow)
+
+    @cache  # a flow's frozen rounds are compiled once, for warm-up and draws
+    def make_frozen(flow):
+        nothing = Tuning((), jnp.zeros(()), ())  # until it is known
+        steps = {"num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}
+        return freeze(logdensity_fn, local_for(flow), flow, nothing, **steps, flow_kernel=flow_kernel)
+
     store = None
     if checkpoint is not None:
         asked = {"num_warmup": num_warmup, "num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}
@@ -176,27 +186,28 @@ patience
     warm = kept_warmup(store, flows, make_sampler, positions, keep) if store else None
     if warm is None:
         warm = warm_up(
-            key_warmup, make_sampler, flows, positions, particles, num_warmup, keep=keep, progress_bar=progress_bar
+            key_warmup,
+            make_sampler,
+            make_frozen,
+            flows,
+            positions,
+            known,
+            num_warmup,
+            keep=keep,
+            progress_bar=progress_bar,
+            target_acceptance_rate=target_acceptance_rate,
         )
         if store and not warm.is_partial:
             store.save(f"warm-{warm.flow}", (warm.position, warm.tuning, warm.trace))
     flow, tuning = flows[warm.flow], warm.tuning
     warmup_seconds = time.perf_counter() - began
-    frozen = freeze(
-        logdensity_fn,
-        local_for(flow),
-        flow,
-        tuning._replace(params=trimmed(tuning.params)),
-        num_local_steps=num_local_steps,
-        num_flow_steps=num_flow_steps,
-        flow_kernel=flow_kernel,
-    )
+    frozen = retuned(make_frozen(flow), tuning)
     state, trace = RunState(0, frozen.init(warm.position)), None
     label = progress_bar and "drawing"
     if store and not warm.is_partial:
         state, trace = drawn(store, key_draw, frozen, state, num_samples, checkpoint_every, label)
     elif not warm.is_partial:
-        state, trace = run(key_draw, frozen, warm.position, num_samples, progress_bar=label)
+        state, trace = run(key_draw, frozen, state, num_samples, chunk_size=CHUNK_SIZE, progress_bar=label)
     settings = {
         "num_chains": jax.tree.leaves(positions)[0].shape[0],
         "num_warmup": len(warm.trace.info.step_size),
@@ -227,15 +238,13 @@ def default_local(flow: Flow, position: PyTree) -> LocalKernel:
     return neutra(LATENT, flow) if is_bent else LOCAL
 
 
-def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, progress_bar) -> Particles:
-    """Particles from a broad density, in random order, after a look at the density where it starts."""
+def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, progress_bar) -> tuple[PyTree, PyTree]:
+    """Particles from a broad density: `num_chains` of them, spread over all ancestors, and the others."""
     check_local(local)
     if num_chains > num_particles:
         raise ValueError(f"num_chains = {num_chains} must not exceed num_particles = {num_particles}.")
-    key_look, key_smc, key_order = jax.random.split(rng_key, 3)
-    check_start(key_look, logdensity_fn, start)
     found = tempered_smc(
-        key_smc,
+        rng_key,
         logdensity_fn,
         start,
         num_particles=num_particles,
@@ -243,5 +252,9 @@ def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, prog
         num_local_steps=SMC_STEPS,
         progress_bar=progress_bar,
     )
-    order = jax.random.permutation(key_order, num_particles)
-    return found._replace(positions=jax.tree.map(lambda leaf: leaf[order], found.positions))
+    # resampling has left particles of one ancestor side by side
+    order = np.argsort(np.arange(num_particles) % (num_particles // num_chains), kind="stable")
+    chosen, others = np.split(order, [num_chains])
+    return jax.tree.map(lambda leaf: leaf[chosen], found.positions), jax.tree.map(
+        lambda leaf: leaf[others], found.positions
+    )

@@ -20,9 +20,10 @@ from flowmcmc.base import Array, Flow, PyTree
 from flowmcmc.checkpoint import Checkpoint
 from flowmcmc.devices import mesh_of, using
 from flowmcmc.diagnostics import longest_run
+from flowmcmc.fitted import fitted_rounds
+from flowmcmc.flows import trimmed
 from flowmcmc.rounds import Tuning
-from flowmcmc.run import RunState, Trace, run
-from flowmcmc.tempering import Particles
+from flowmcmc.run import RunState, Trace, run, strongly_typed
 
 __all__ = ["WarmUp", "kept_warmup", "warm_up"]
 
@@ -50,13 +51,15 @@ class WarmUp(NamedTuple):
 def warm_up(
     rng_key: Array,
     make_sampler: Callable,
+    make_frozen: Callable,
     flows: dict[str, Flow],
     positions: PyTree,
-    particles: Particles | None,
+    known: PyTree | None,
     num_rounds: int,
     *,
     keep: Callable,
     progress_bar: bool,
+    target_acceptance_rate: float = 0.65,
 ) -> WarmUp:
     """Adapt, with one flow after the other.
 
@@ -66,36 +69,55 @@ def warm_up(
         One key.
     make_sampler
         ``flow -> SamplingAlgorithm``, an `adaptive` sampler.
+    make_frozen
+        ``flow -> SamplingAlgorithm``, its `freeze`; the rounds of a flow without layers.
     flows
         By name, from the cheapest to the dearest.
     positions
         Starting positions, chain axis first.
-    particles
+    known
         More states of the target to remember, or None.
     num_rounds
         For a flow given; of several, a mixture gets a third of them, layers a third at a time up to three times as
         many.
     keep, progress_bar
         As in `run`.
+    target_acceptance_rate
+        As in `adaptive`.
     """
-    tried: list[tuple[float, AdaptiveState, str]] = []
+    tried: list[tuple[float, Tuning, str]] = []
     traces, is_partial = [], False
     position = jax.tree.map(lambda leaf: leaf[0], positions)
     rate, lowest_loss = 0.0, float("inf")
     start: Any = positions  # or the state of the flow before
     for index, (name, flow) in enumerate(flows.items()):
         sampler, key = make_sampler(flow), jax.random.fold_in(rng_key, index)
-        is_cheap = len(flows) > 1 and not training.has_layers(jax.eval_shape(flow.init, key, position))
+        is_layered = training.has_layers(jax.eval_shape(flow.init, key, position))
+        is_cheap = len(flows) > 1 and not is_layered
         if is_cheap and rate >= HOPELESS:
             continue
-        if index == 0 and particles is not None:
-            with using(mesh_of(positions)):
-                start = RunState(0, jax.jit(partial(knowing, sampler))(key, positions, particles.positions))
-        label = f"warm-up, flow {index + 1}/{len(flows)}" if len(flows) > 1 else "warm-up"
+        with using(mesh_of(positions)):
+            begin = partial(knowing, sampler, known=known if index == 0 else None)
+            state = RunState(0, jax.jit(begin)(key, start))
+        label = progress_bar and (f"warm-up, flow {index + 1}/{len(flows)}" if len(flows) > 1 else "warm-up")
         size = max(1, int(BLOCK * num_rounds)) if len(flows) > 1 else num_rounds
-        state = start
-        for _ in range(MAX_BLOCKS if len(flows) > 1 and not is_cheap else 1):
-            state, trace = run(key, sampler, state, size, keep=keep, progress_bar=progress_bar and label)
+        for _ in range(MAX_BLOCKS if len(flows) > 1 and is_layered else 1):
+            if is_layered:
+                state, trace = run(key, sampler, state, size, keep=keep, progress_bar=label)
+                tuning = state.sampler.tuning._replace(params=trimmed(state.sampler.tuning.params))
+            else:
+                after, trace, tuning = fitted_rounds(
+                    key,
+                    make_frozen(flow),
+                    flow,
+                    state.sampler,
+                    size,
+                    is_known=index > 0 or known is not None,
+                    target_acceptance_rate=target_acceptance_rate,
+                    keep=keep,
+                    progress_bar=label or None,
+                )
+                state = RunState(size, after)
             traces.append(trace)
             is_partial = len(trace.info.step_size) < size
             rate, longest, is_even, gain, loss = judge(trace)
@@ -103,19 +125,19 @@ def warm_up(
             if is_partial or has_converged or gain < STILL_LEARNING or loss > lowest_loss:
                 break
         lowest_loss = min(lowest_loss, loss)
-        tried.append((rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)), state.sampler, name))
+        tried.append((rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)), tuning, name))
+        start = state.sampler
         # where layers leave some chain waiting, other layers would too: the draws' own verdict says so
         if is_partial or has_converged or (rate >= ENOUGH and not is_cheap):
             break
-        start = state.sampler
     best = len(tried) - 1
     for earlier in reversed(range(len(tried) - 1)):
         if tried[best][0] < MIN_GAIN * tried[earlier][0]:
             best = earlier
-    _, state, name = tried[best]
+    _, tuning, name = tried[best]
     kept = jax.tree.map(lambda *leaves: np.concatenate(leaves), *traces)
     # the chains go on from where they are last, whichever flow they take
-    return WarmUp(tried[-1][1].position, state.tuning, kept, name, is_partial)
+    return WarmUp(start.position, tuning, kept, name, is_partial)
 
 
 def kept_warmup(
@@ -136,12 +158,13 @@ def kept_warmup(
     return None
 
 
-def knowing(sampler, rng_key: Array, positions: PyTree, known: PyTree) -> AdaptiveState:
-    """First state of an `adaptive` sampler that also remembers `known`."""
+def knowing(sampler, rng_key: Array, start: PyTree, known: PyTree = None) -> AdaptiveState:
+    """First state of an `adaptive` sampler, from positions or another's state, that also remembers `known`."""
     key_init, key_remember = jax.random.split(rng_key)
-    state = sampler.init(positions, key_init)
-    remembered = training.remember(key_remember, state.training, known, jnp.array(0))
-    return state._replace(training=remembered)
+    state = sampler.init(start, key_init)
+    if known is not None:
+        state = state._replace(training=training.remember(key_remember, state.training, known, jnp.array(0)))
+    return strongly_typed(state)
 
 
 def judge(trace: Trace) -> tuple[float, int, bool, float, float]:

@@ -18,8 +18,8 @@ def interrupt(monkeypatch):
     """``interrupt(nth)`` presses Ctrl-C in the nth compiled chunk from then on, until ``monkeypatch.undo()``."""
 
     def press(nth: int) -> None:
-        module = sys.modules["flowmcmc.run"]
-        compiled, calls = module.compile_chunk, []
+        modules = sys.modules["flowmcmc.run"], sys.modules["flowmcmc.fitted"]
+        compiled, calls = modules[0].compile_chunk, []
 
         def compile_chunk(*arguments):
             advance = compiled(*arguments)
@@ -34,6 +34,7 @@ def interrupt(monkeypatch):
 
             return call
 
-        monkeypatch.setattr(module, "compile_chunk", compile_chunk)
+        for module in modules:
+            monkeypatch.setattr(module, "compile_chunk", compile_chunk)
 
     return press

@@ -33,13 +33,13 @@ def test_cycle_equals_by_hand():
     new_state, info = jax.jit(composed.step)(key, state)
 
     infos = []
-    for index, (part, num_steps) in enumerate([(mala, 3), (jump, 2)]):
-        key_init, key_steps = jax.random.split(jax.random.fold_in(key, index))
-        part_state = part.init(position, key_init)
+    keys = iter(jax.random.split(key, 1 + 3 + 1 + 2))
+    for part, num_steps in [(mala, 3), (jump, 2)]:
+        part_state = part.init(position, next(keys))
         infos.append([])
         step = jax.jit(part.step)
-        for step_key in jax.random.split(key_steps, num_steps):
-            part_state, part_info = step(step_key, part_state)
+        for _ in range(num_steps):
+            part_state, part_info = step(next(keys), part_state)
             infos[-1].append(part_info)
         position = part_state.position
     assert same(new_state.position, position)

@@ -12,6 +12,7 @@ from targets import two_modes
 
 import flowmcmc
 from flowmcmc import warmup
+from flowmcmc.rounds import Tuning
 from flowmcmc.run import Trace, keep_info
 from flowmcmc.warmup import judge, warm_up
 
@@ -63,7 +64,7 @@ def test_chains_memory_and_step_size_go_on(monkeypatch):
         return keep_info(state, info)
 
     flows = small_flows(jnp.zeros(2))
-    warm = warm_up(jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep, progress_bar=False)
+    warm = warm_up(jax.random.key(0), make_sampler, make_frozen, flows, starts(), None, 20, keep=keep, progress_bar=False)
     assert warm.flow == "layers" and not warm.is_partial and len(warm.trace.info.step_size) == 14
     # the starts and the states of all rounds
     assert max(states) == 20 + 14 * 20
@@ -77,6 +78,10 @@ def counts_of(state):
 
 def make_sampler(flow):
     return flowmcmc.adaptive(two_modes, blackjax.mala, flow, num_train_steps=2)
+
+
+def make_frozen(flow):
+    return flowmcmc.freeze(two_modes, blackjax.mala, flow, Tuning((), jnp.zeros(()), ()))
 
 
 def test_particles_are_remembered():
@@ -100,7 +105,7 @@ def test_layers_train_on_while_they_learn_and_are_ahead(monkeypatch, loss_of_lay
     losses = iter([2.0] + 20 * [loss_of_layers])
     monkeypatch.setattr(warmup, "judge", lambda trace: (0.1, 99, False, 1.0, next(losses)))
     flows = small_flows(jnp.zeros(2))
-    warm = warm_up(jax.random.key(0), make_sampler, flows, starts(), None, 20, keep=keep_info, progress_bar=False)
+    warm = warm_up(jax.random.key(0), make_sampler, make_frozen, flows, starts(), None, 20, keep=keep_info, progress_bar=False)
     assert len(warm.trace.info.step_size) == 7 + blocks * 7
 
 

@@ -180,12 +180,14 @@ def build(
     return Flow(init, sample_and_log_prob, log_prob, fit, Bijection(forward, inverse))
 
 
-def trimmed(params: PyTree) -> PyTree:
-    """The same density without the mixture components of weight zero, which cost time; other flows' as they are."""
+def trimmed(params: PyTree, num_slots: int = 1) -> PyTree:
+    """The same density without the mixture components of weight zero, which cost time, but for some up to `num_slots`;
+    other flows' as they are."""
     if not isinstance(params, FlowParams):
         return params
-    in_use = np.isfinite(np.asarray(params.mixture.log_weights))
-    return params._replace(mixture=jax.tree.map(lambda leaf: leaf[in_use], params.mixture))
+    is_unused = ~np.isfinite(np.asarray(params.mixture.log_weights))
+    kept = np.argsort(is_unused, kind="stable")[: max(num_slots, np.sum(~is_unused))]
+    return params._replace(mixture=jax.tree.map(lambda leaf: leaf[kept], params.mixture))
 
 
 def flatten(positions: PyTree) -> Array:

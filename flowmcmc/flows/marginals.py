@@ -16,7 +16,7 @@ from jax.scipy.linalg import solve_triangular
 from flowmcmc.arguments import as_arrays
 from flowmcmc.base import Array, Bijection, Flow, PyTree
 from flowmcmc.flows.flow import Affine, check_options, flatten, log_det_affine, standardise
-from flowmcmc.flows.mixture import DEGREES, student_draw, with_student
+from flowmcmc.flows.mixture import noise, student_draw, with_student
 
 __all__ = ["MarginalParams", "Marginals", "marginal_mixtures"]
 
@@ -80,9 +80,7 @@ def marginal_mixtures(position: PyTree, *, num_components: int = 6, defensive: f
         return z, -log_det_affine(scale, cholesky)
 
     def sample_and_log_prob(rng_key, params):
-        key_normal, key_uniform = jax.random.split(rng_key)
-        normal, extra = jnp.split(jax.random.normal(key_normal, (dim + DEGREES,), dtype), [dim])
-        uniform = jax.random.uniform(key_uniform, (dim + 1,), dtype)
+        normal, extra, uniform = noise(rng_key, dim, dim + 1, dtype)
         log_weights, means, scales = params.marginals
         cumulative = jnp.cumsum(jnp.exp(log_weights), axis=1)
         k = jnp.argmax(uniform[:dim, None] < cumulative / cumulative[:, -1:], axis=1)[:, None]

@@ -65,16 +65,23 @@ def with_student(log_q: Array, z: Array, defensive: float) -> Array:
 
 def sample(rng_key: Array, mixture: Mixture, defensive: float) -> Array:
     """One exact draw."""
-    key_normal, key_uniform = jax.random.split(rng_key)  # each call of a generator costs a tenth of a second to compile
     dim, dtype = mixture.means.shape[-1], mixture.means.dtype
-    normal, extra = jnp.split(jax.random.normal(key_normal, (dim + DEGREES,), dtype), [dim])
-    u_component, u_defensive = jax.random.uniform(key_uniform, (2,), dtype)
+    normal, extra, (u_component, u_defensive) = noise(rng_key, dim, 2, dtype)
     cumulative = jnp.cumsum(jnp.exp(mixture.log_weights))
     k = jnp.argmax(u_component < cumulative / cumulative[-1])  # the first of them; never one of weight zero, as u < 1
     z = mixture.means[k] + mixture.cholesky[k] @ normal
     if defensive == 0.0:
         return z
     return jnp.where(u_defensive < defensive, student_draw(normal, extra), z)
+
+
+def noise(rng_key: Array, dim: int, num_uniform: int, dtype) -> tuple[Array, Array, Array]:
+    """Standard normal numbers (dim,) and (DEGREES,), and uniform ones in [0, 1), from one call of the generator, each
+    of which takes a tenth of a second to compile."""
+    lowest = jnp.nextafter(jnp.array(-1, dtype), jnp.array(0, dtype))
+    u = jax.random.uniform(rng_key, (dim + DEGREES + num_uniform,), dtype, minval=lowest)
+    normal, extra = jnp.split(jnp.sqrt(2).astype(dtype) * jax.scipy.special.erfinv(u[:-num_uniform]), [dim])
+    return normal, extra, jnp.minimum((1 + u[-num_uniform:]) / 2, 1 - jnp.finfo(dtype).epsneg)
 
 
 def student_draw(normal: Array, extra: Array) -> Array:

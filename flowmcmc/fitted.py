@@ -1,0 +1,164 @@
+"""Warm-up with a flow that has no layers: production's own rounds, a few at a time, and fits of the flow between them.
+
+`flowmcmc.adaptive` does everything in one compiled step. Where gradients have nothing to train, the rounds can be those
+of `freeze`, and a second small program between them remembers where the chains were, fits the flow whenever there are
+half as many states again, and adapts the step size. So the rounds are compiled once for warm-up and draws together.
+"""
+
+import warnings
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tqdm import tqdm
+
+from flowmcmc import training
+from flowmcmc.adaptive import AdaptiveInfo, AdaptiveState
+from flowmcmc.base import Array, Flow, PyTree, SamplingAlgorithm, num_chains
+from flowmcmc.devices import mesh_of, on_chains, on_every_device, using
+from flowmcmc.flows import FlowParams, trimmed
+from flowmcmc.rounds import FrozenState, RoundInfo, Tuning
+from flowmcmc.run import CHUNK_SIZE, Trace, compile_chunk, compiler_options, describe, keep_all, strongly_typed
+from flowmcmc.step_size import step_size_adaptation
+from flowmcmc.training import TrainingInfo
+
+__all__ = ["fitted_rounds"]
+
+ROUNDS = 5  # between two looks
+GROWTH = 1.5  # of the number of states since the last fit, for another one
+
+
+def fitted_rounds(
+    rng_key: Array,
+    frozen: SamplingAlgorithm,
+    flow: Flow,
+    state: AdaptiveState,
+    num_rounds: int,
+    *,
+    is_known: bool,
+    target_acceptance_rate: float,
+    keep: Callable,
+    progress_bar: str | None,
+) -> tuple[AdaptiveState, Trace, Tuning]:
+    """Warm up the chains of `state` and fit `flow` to where they go.
+
+    Parameters
+    ----------
+    rng_key
+        One key.
+    frozen
+        Of `flowmcmc.freeze`; its rounds take the tuning from their state.
+    flow
+        With a `fit`.
+    state
+        ``adaptive(...).init(positions, rng_key)``, perhaps with more states in its memory.
+    num_rounds
+        How many.
+    is_known
+        Whether `state` remembers so much of the target that the first fit can tell how many mixture components there
+        are. Then the rounds have room for these alone, and more if need be, not for all that there might be.
+    target_acceptance_rate, keep, progress_bar
+        As in `sample`.
+
+    Returns
+    -------
+    tuple
+        The state; the kept rounds, fewer after Ctrl-C; and what to freeze.
+    """
+    advance = compile_chunk(frozen.step, keep_all, CHUNK_SIZE)
+    look = jax.jit(partial(take_in, flow, target_acceptance_rate), compiler_options=compiler_options())
+    key_rounds, key_look = jax.random.split(rng_key)
+    dtype = jax.tree.leaves(state.position)[0].dtype
+    pieces, num_fitted, num_slots = [], num_seen(state), 1
+    with (
+        using(mesh_of(state.position)),
+        tqdm(total=num_rounds, desc=progress_bar, disable=not progress_bar, leave=False) as bar,
+    ):
+        nothing = jax.tree.map(lambda leaf: np.zeros((ROUNDS, *leaf.shape), leaf.dtype), state.position)
+        try:
+            state = look(key_look, strongly_typed(state), nothing, *looked(0, np.nan, True, dtype))
+            while (done := int(state.round)) < num_rounds:
+                params, num_slots = with_room(state.tuning.params, num_slots) if is_known else (state.tuning.params, 1)
+                step_size = jnp.exp(state.dual_averaging.log_step_size)
+                tuning = jax.tree.map(np.asarray, Tuning(params, step_size, state.tuning.scale))
+                size = min(ROUNDS, num_rounds - done)
+                after, kept = advance(key_rounds, FrozenState(state.position, tuning), done, size)
+                kept = jax.tree.map(lambda leaf: np.asarray(leaf)[:size], kept)  # noqa: B023
+                is_due = (seen := num_seen(state) + size * num_chains(state.position)) >= GROWTH * num_fitted
+                num_fitted = seen if is_due else num_fitted
+                rate = np.mean(kept.info.local_acceptance_rate)
+                state = state._replace(position=after.position)
+                state = look(key_look, state, filled(kept.position), *looked(size, rate, is_due, dtype))
+                pieces.append(keep(state._replace(position=kept.position), told(state, kept.info, tuning.step_size)))
+                bar.update(size)
+                bar.set_postfix(describe(pieces[-1]))
+        except KeyboardInterrupt:
+            warnings.warn(
+                f"interrupted after {sum(len(piece.info.step_size) for piece in pieces)} of {num_rounds} rounds; "
+                "returning what was done so far.",
+                stacklevel=2,
+            )
+    if not pieces:
+        shapes = jax.eval_shape(advance, key_rounds, FrozenState(state.position, state.tuning), 0, 0)[1]
+        kept = jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)
+        pieces = [keep(state._replace(position=kept.position), told(state, kept.info, np.zeros((), dtype)))]
+    trace = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+    return state, trace, state.tuning._replace(params=trimmed(state.tuning.params, num_slots))
+
+
+def take_in(flow: Flow, target_acceptance_rate: float, rng_key, state, positions, num_rounds, rate, is_due):
+    """Between rounds: remember `num_rounds` rows of `positions`, fit the flow if that `is_due`, adapt the step size."""
+    key_remember, key_fit = jax.random.split(jax.random.fold_in(rng_key, state.round))
+
+    def remember(index, train_state):
+        here = jax.tree.map(lambda rows: rows[index], positions)
+        key = jax.random.fold_in(key_remember, index)
+        return training.remember(key, train_state, here, state.round + index)
+
+    def fit(train_state):
+        # there is nothing for an optimiser
+        return training.refit(key_fit, train_state, flow, optax.identity())._replace(opt_state=train_state.opt_state)
+
+    train_state = jax.lax.fori_loop(0, num_rounds, remember, state.training)
+    train_state = jax.lax.cond(is_due, fit, lambda t: t, train_state)
+    adaptation = step_size_adaptation(target_acceptance_rate)
+    dual_averaging, learned, scale = adaptation.update(
+        state.dual_averaging, rate, state.tuning.scale, train_state.seen, is_due
+    )
+    rest = on_every_device((Tuning(train_state.best, learned, scale), dual_averaging, train_state))
+    return AdaptiveState(on_chains(state.position), state.round + num_rounds, *rest)
+
+
+def with_room(params: PyTree, num_slots: int) -> tuple[PyTree, int]:
+    """Parameters without unused mixture components but for some room, so that few shapes are compiled."""
+    if not isinstance(params, FlowParams):
+        return params, num_slots
+    in_use = int(np.isfinite(np.asarray(params.mixture.log_weights)).sum())
+    num_slots = max(num_slots, 1 << (in_use - 1).bit_length())
+    return trimmed(params, num_slots), num_slots
+
+
+def told(state: AdaptiveState, info: RoundInfo, step_size: np.ndarray) -> AdaptiveInfo:
+    """What `adaptive` would have told of these rounds."""
+    loss = np.asarray(state.training.best_loss)
+    learned: PyTree = loss * np.nan, loss, np.int32(0), np.bool_(False)
+    learned = TrainingInfo(*learned)
+    return AdaptiveInfo(info, *jax.tree.map(lambda value: np.full(len(info.logdensity), value), (learned, step_size)))
+
+
+def num_seen(state: AdaptiveState) -> int:
+    """States ever offered to its memory."""
+    return int(state.training.seen.count) + int(state.training.heldout.count)
+
+
+def looked(num_rounds: int, rate: float, is_due: bool, dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Arguments of `take_in` of one type each, or it would be compiled again."""
+    return np.array(num_rounds), np.array(rate, dtype), np.array(is_due)
+
+
+def filled(positions: PyTree) -> PyTree:
+    """With rows of zeros up to ROUNDS."""
+    return jax.tree.map(lambda rows: np.pad(rows, [(0, ROUNDS - len(rows))] + [(0, 0)] * (rows.ndim - 1)), positions)
