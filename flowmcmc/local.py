@@ -3,7 +3,7 @@
 A constructor ``(logdensity_fn, step_size) -> SamplingAlgorithm`` is given the density of y = x / scale. That is a
 diagonal metric for every kernel, MALA included, and leaves BlackJAX unchanged. A constructor that asks for an
 ``inverse_mass_matrix`` (HMC, NUTS) gets ones, the same metric in these coordinates; one that asks for ``scale``
-(`neutra`) gets that. Scales are powers of two, so that
+or ``params`` (`neutra`, `within_modes`) gets those. Scales are powers of two, so that
 going there and back is exact: a rejected position stays the same to the last bit.
 """
 
@@ -18,7 +18,7 @@ from jax.flatten_util import ravel_pytree
 from flowmcmc.arguments import check_local
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 
-__all__ = ["LocalState", "build", "divergences", "jittered", "pooled_scale", "varies"]
+__all__ = ["LocalState", "build", "divergences", "jittered", "pooled_scale", "varies", "within_modes"]
 
 
 class LocalState(NamedTuple):
@@ -103,6 +103,30 @@ def jittered(local: LocalKernel, *, lowest: float = 0.02) -> LocalKernel:
             return local(logdensity_fn, share * step_size, **options).step(key_step, state)
 
         return SamplingAlgorithm(local(logdensity_fn, step_size, **options).init, step)
+
+    return constructor
+
+
+def within_modes(local: LocalKernel) -> LocalKernel:
+    r"""The same kernel with the covariance within the components of the sampler's own mixture as its metric.
+
+    With weights pi_k and covariances C_k of the components in use, the inverse mass matrix is sum_k pi_k C_k: chains
+    know how wide a mode is in each direction, however far others are. For flows whose parameters are `FlowParams`
+    without layers.
+
+    Parameters
+    ----------
+    local
+        Constructor that takes an ``inverse_mass_matrix``, such as ``partial(blackjax.hmc, num_integration_steps=8)``.
+    """
+    check_local(local)
+
+    def constructor(logdensity_fn, step_size, scale, params):
+        weights, roots = jnp.exp(params.mixture.log_weights), params.mixture.cholesky
+        whole = params.affine.scale[:, None] * params.affine.cholesky / ravel_pytree(scale)[0][:, None]
+        metric = whole @ jnp.einsum("k,kij,klj->il", weights, roots, roots) @ whole.T
+        options = {"scale": scale} if asks_for(local, "scale") else {}
+        return local(logdensity_fn, step_size, inverse_mass_matrix=(metric + metric.T) / 2, **options)
 
     return constructor
 

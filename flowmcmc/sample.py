@@ -18,9 +18,9 @@ from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
 from flowmcmc.checkpoint import Checkpoint, describe_run, drawn, writable
 from flowmcmc.checks import check_density, check_flow, check_positions
 from flowmcmc.devices import shard_chains
-from flowmcmc.flows import gaussian_mixture, marginal_mixtures, real_nvp
+from flowmcmc.flows import FlowParams, gaussian_mixture, marginal_mixtures, real_nvp
 from flowmcmc.imh import imh
-from flowmcmc.local import jittered
+from flowmcmc.local import jittered, within_modes
 from flowmcmc.losses import Loss, forward_kl
 from flowmcmc.neutra import neutra
 from flowmcmc.result import SampleResult
@@ -233,9 +233,12 @@ def default_flows(position: PyTree) -> dict[str, Flow]:
 
 
 def default_local(flow: Flow, position: PyTree) -> LocalKernel:
-    """HMC; in the latent space of a flow with layers, which has made ridges and necks round."""
-    is_bent = flow.bijection is not None and has_layers(jax.eval_shape(flow.init, jax.random.key(0), position))
-    return neutra(LATENT, flow) if is_bent else LOCAL
+    """HMC: in the latent space of a flow with layers, which has made ridges and necks round; with the metric that a
+    mixture has learned; else in units of each coordinate."""
+    params = jax.eval_shape(flow.init, jax.random.key(0), position)
+    if has_layers(params):
+        return neutra(LATENT, flow) if flow.bijection is not None else LOCAL
+    return within_modes(LOCAL) if isinstance(params, FlowParams) else LOCAL
 
 
 def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, progress_bar) -> tuple[PyTree, PyTree]:

@@ -64,7 +64,7 @@ def test_chains_memory_and_step_size_go_on(monkeypatch):
         return keep_info(state, info)
 
     flows = small_flows(jnp.zeros(2))
-    warm = warm_up(jax.random.key(0), make_sampler, make_frozen, flows, starts(), None, 20, keep=keep, progress_bar=False)
+    warm = warm_all(flows, keep)
     assert warm.flow == "layers" and not warm.is_partial and len(warm.trace.info.step_size) == 14
     # the starts and the states of all rounds
     assert max(states) == 20 + 14 * 20
@@ -82,6 +82,11 @@ def make_sampler(flow):
 
 def make_frozen(flow):
     return flowmcmc.freeze(two_modes, blackjax.mala, flow, Tuning((), jnp.zeros(()), ()))
+
+
+def warm_all(flows, keep):
+    makers = make_sampler, make_frozen
+    return warm_up(jax.random.key(0), *makers, flows, starts(), None, 20, keep=keep, progress_bar=False)
 
 
 def test_particles_are_remembered():
@@ -105,7 +110,7 @@ def test_layers_train_on_while_they_learn_and_are_ahead(monkeypatch, loss_of_lay
     losses = iter([2.0] + 20 * [loss_of_layers])
     monkeypatch.setattr(warmup, "judge", lambda trace: (0.1, 99, False, 1.0, next(losses)))
     flows = small_flows(jnp.zeros(2))
-    warm = warm_up(jax.random.key(0), make_sampler, make_frozen, flows, starts(), None, 20, keep=keep_info, progress_bar=False)
+    warm = warm_all(flows, keep_info)
     assert len(warm.trace.info.step_size) == 7 + blocks * 7
 
 
