@@ -42,7 +42,7 @@ def fitted_rounds(
     target_acceptance_rate: float,
     keep: Callable,
     progress_bar: str | None,
-) -> tuple[AdaptiveState, Trace, Tuning]:
+) -> tuple[AdaptiveState, Trace, int]:
     """Warm up the chains of `state` and fit `flow` to where they go.
 
     Parameters
@@ -66,7 +66,7 @@ def fitted_rounds(
     Returns
     -------
     tuple
-        The state; the kept rounds, fewer after Ctrl-C; and what to freeze.
+        The state; the kept rounds, fewer after Ctrl-C; and for how many components there was room.
     """
     advance = compile_chunk(frozen.step, keep_all, CHUNK_SIZE)
     look = jax.jit(partial(take_in, flow, target_acceptance_rate), compiler_options=compiler_options())
@@ -106,7 +106,7 @@ def fitted_rounds(
         kept = jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)
         pieces = [keep(state._replace(position=kept.position), told(state, kept.info, np.zeros((), dtype)))]
     trace = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
-    return state, trace, state.tuning._replace(params=trimmed(state.tuning.params, num_slots))
+    return state, trace, num_slots
 
 
 def take_in(flow: Flow, target_acceptance_rate: float, rng_key, state, positions, num_rounds, rate, is_due):

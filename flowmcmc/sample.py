@@ -18,7 +18,7 @@ from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
 from flowmcmc.checkpoint import Checkpoint, describe_run, drawn, writable
 from flowmcmc.checks import check_density, check_flow, check_positions
 from flowmcmc.devices import shard_chains
-from flowmcmc.flows import FlowParams, gaussian_mixture, marginal_mixtures, real_nvp
+from flowmcmc.flows import FlowParams, gaussian_mixture, marginal_mixtures, real_nvp, trimmed
 from flowmcmc.imh import imh
 from flowmcmc.local import jittered, within_modes
 from flowmcmc.losses import Loss, forward_kl
@@ -198,10 +198,10 @@ patience
             target_acceptance_rate=target_acceptance_rate,
         )
         if store and not warm.is_partial:
-            store.save(f"warm-{warm.flow}", (warm.position, warm.tuning, warm.trace))
+            store.save(f"warm-{warm.flow}", (warm.position, warm.tuning, warm.num_slots, warm.trace))
     flow, tuning = flows[warm.flow], warm.tuning
     warmup_seconds = time.perf_counter() - began
-    frozen = retuned(make_frozen(flow), tuning)
+    frozen = retuned(make_frozen(flow), tuning._replace(params=trimmed(tuning.params, warm.num_slots)))
     state, trace = RunState(0, frozen.init(warm.position)), None
     label = progress_bar and "drawing"
     if store and not warm.is_partial:

@@ -21,7 +21,6 @@ from flowmcmc.checkpoint import Checkpoint
 from flowmcmc.devices import mesh_of, using
 from flowmcmc.diagnostics import longest_run
 from flowmcmc.fitted import fitted_rounds
-from flowmcmc.flows import trimmed
 from flowmcmc.rounds import Tuning
 from flowmcmc.run import RunState, Trace, run, strongly_typed
 
@@ -39,10 +38,12 @@ STILL_LEARNING = 0.01  # nats of held-out loss in half a block
 
 
 class WarmUp(NamedTuple):
-    """Positions, what to freeze, what was kept of each round, name of the flow, and whether it was interrupted."""
+    """Positions, what to freeze, for how many mixture components the compiled rounds have room, what was kept of each
+    round, name of the flow, and whether it was interrupted."""
 
     position: PyTree
     tuning: Tuning
+    num_slots: int
     trace: Trace
     flow: str
     is_partial: bool
@@ -85,7 +86,7 @@ def warm_up(
     target_acceptance_rate
         As in `adaptive`.
     """
-    tried: list[tuple[float, Tuning, str]] = []
+    tried: list[tuple[float, Tuning, int, str]] = []
     traces, is_partial = [], False
     position = jax.tree.map(lambda leaf: leaf[0], positions)
     rate, lowest_loss = 0.0, float("inf")
@@ -104,9 +105,9 @@ def warm_up(
         for _ in range(MAX_BLOCKS if len(flows) > 1 and is_layered else 1):
             if is_layered:
                 state, trace = run(key, sampler, state, size, keep=keep, progress_bar=label)
-                tuning = state.sampler.tuning._replace(params=trimmed(state.sampler.tuning.params))
+                num_slots = 1
             else:
-                after, trace, tuning = fitted_rounds(
+                after, trace, num_slots = fitted_rounds(
                     key,
                     make_frozen(flow),
                     flow,
@@ -125,7 +126,7 @@ def warm_up(
             if is_partial or has_converged or gain < STILL_LEARNING or loss > lowest_loss:
                 break
         lowest_loss = min(lowest_loss, loss)
-        tried.append((rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)), tuning, name))
+        tried.append((rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)), state.sampler.tuning, num_slots, name))
         start = state.sampler
         # where layers leave some chain waiting, other layers would too: the draws' own verdict says so
         if is_partial or has_converged or (rate >= ENOUGH and not is_cheap):
@@ -134,10 +135,10 @@ def warm_up(
     for earlier in reversed(range(len(tried) - 1)):
         if tried[best][0] < MIN_GAIN * tried[earlier][0]:
             best = earlier
-    _, tuning, name = tried[best]
+    _, tuning, num_slots, name = tried[best]
     kept = jax.tree.map(lambda *leaves: np.concatenate(leaves), *traces)
     # the chains go on from where they are last, whichever flow they take
-    return WarmUp(start.position, tuning, kept, name, is_partial)
+    return WarmUp(start.position, tuning, num_slots, kept, name, is_partial)
 
 
 def kept_warmup(
@@ -150,11 +151,11 @@ def kept_warmup(
 
         def one(positions, sampler=sampler):
             state, info = sampler.step(key, sampler.init(positions, key))
-            return state.position, state.tuning, keep(state, info)
+            return state.position, state.tuning, 0, keep(state, info)
 
         if (found := store.load(f"warm-{name}", lambda: jax.eval_shape(one, positions))) is not None:
-            position, tuning, trace = found
-            return WarmUp(position, tuning, trace, name, False)
+            position, tuning, num_slots, trace = found
+            return WarmUp(position, tuning, int(num_slots), trace, name, False)
     return None
 
 

@@ -283,11 +283,11 @@ def with_swapped_flow_density(logdensity_fn, flow, params):
 
 
 def with_disagreeing_passes(logdensity_fn, flow, params):
-    """A flow whose sampling pass has lost a log determinant: its log density is off by a constant."""
+    """A flow whose sampling pass has lost a log determinant: its density is off by a factor of two."""
 
     def sample_and_log_prob(key, params):
         position, log_prob = flow.sample_and_log_prob(key, params)
-        return position, log_prob + 0.5
+        return position, log_prob + jnp.log(2)
 
     return imh(logdensity_fn, flow._replace(sample_and_log_prob=sample_and_log_prob), params)
 

@@ -132,8 +132,8 @@ def build(
     position = as_arrays(position, "position")
     vector, unravel = ravel_pytree(position)
     if num_components is None:
-        # as many as can be fitted in a second or so
-        num_components = max(min(40, 4096 // vector.size**2), min(16, 65536 // vector.size**2), 1)
+        size = max(1, vector.size) ** 2  # as many as can be fitted in a second or so
+        num_components = max(min(40, 4096 // size), min(16, 65536 // size), 1)
     check_options(position, vector, num_layers if elementwise else 1, hidden, num_components, defensive)
     dim, dtype = vector.size, vector.dtype
     layers = elementwise and coupling(dim, elementwise, num_layers=num_layers, hidden=hidden, dtype=dtype)
