@@ -30,7 +30,7 @@ def measure(name: str, flow_name: str) -> dict:
     from _table import TARGETS
 
     import flowmcmc
-    from flowmcmc.sample import default_flows, default_local
+    from flowmcmc.defaults import default_flows, default_local
 
     importing = time.process_time()
     compiling = compile_seconds()

@@ -5,36 +5,28 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Any
 
-import blackjax
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from flowmcmc.adaptive import adaptive
-from flowmcmc.arguments import check_counts, check_flow_type, check_local
+from flowmcmc.arguments import check_counts, check_flow_type
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
 from flowmcmc.checkpoint import Checkpoint, describe_run, drawn, writable
 from flowmcmc.checks import check_density, check_flow, check_positions
+from flowmcmc.defaults import LOCAL, default_flows, default_local, search
 from flowmcmc.devices import shard_chains
-from flowmcmc.flows import FlowParams, gaussian_mixture, marginal_mixtures, real_nvp, trimmed
+from flowmcmc.flows import trimmed
 from flowmcmc.imh import imh
-from flowmcmc.local import jittered, within_modes
 from flowmcmc.losses import Loss, forward_kl
-from flowmcmc.neutra import neutra
 from flowmcmc.result import SampleResult
 from flowmcmc.rounds import Tuning, freeze, retuned
 from flowmcmc.run import CHUNK_SIZE, RunState, as_key, keep_all, keep_info, run
-from flowmcmc.tempering import is_density, tempered_smc
-from flowmcmc.training import has_layers
+from flowmcmc.tempering import is_density
 from flowmcmc.warmup import kept_warmup, warm_up
 
 __all__ = ["sample"]
-
-LOCAL = jittered(partial(blackjax.hmc, num_integration_steps=8))
-SMC_STEPS = 4  # a stage; particles need not be perfect, chains put them right
-LATENT = jittered(partial(blackjax.hmc, num_integration_steps=4))
 
 
 def sample(
@@ -220,44 +212,3 @@ patience
         "sampling_seconds": time.perf_counter() - began - warmup_seconds,
     }
     return SampleResult(trace, warm.trace, flow, state, frozen, key_draw, tuning, logdensity_fn, settings)
-
-
-def default_flows(position: PyTree) -> dict[str, Flow]:
-    """From the cheapest to the dearest: for modes, for independent wells, for one bent mode, and for bent modes."""
-    return {
-        "mixture": gaussian_mixture(position),
-        "marginals": marginal_mixtures(position),
-        "layers": real_nvp(position, num_components=1, num_layers=8),
-        "layers on a mixture": real_nvp(position),
-    }
-
-
-def default_local(flow: Flow, position: PyTree) -> LocalKernel:
-    """HMC: in the latent space of a flow with layers, which has made ridges and necks round; with the metric that a
-    mixture has learned; else in units of each coordinate."""
-    params = jax.eval_shape(flow.init, jax.random.key(0), position)
-    if has_layers(params):
-        return neutra(LATENT, flow) if flow.bijection is not None else LOCAL
-    return within_modes(LOCAL) if isinstance(params, FlowParams) else LOCAL
-
-
-def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, progress_bar) -> tuple[PyTree, PyTree]:
-    """Particles from a broad density: `num_chains` of them, spread over all ancestors, and the others."""
-    check_local(local)
-    if num_chains > num_particles:
-        raise ValueError(f"num_chains = {num_chains} must not exceed num_particles = {num_particles}.")
-    found = tempered_smc(
-        rng_key,
-        logdensity_fn,
-        start,
-        num_particles=num_particles,
-        local=local,
-        num_local_steps=SMC_STEPS,
-        progress_bar=progress_bar,
-    )
-    # resampling has left particles of one ancestor side by side
-    order = np.argsort(np.arange(num_particles) % (num_particles // num_chains), kind="stable")
-    chosen, others = np.split(order, [num_chains])
-    return jax.tree.map(lambda leaf: leaf[chosen], found.positions), jax.tree.map(
-        lambda leaf: leaf[others], found.positions
-    )
