@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from functools import cache, partial
+from functools import partial
 from typing import Any
 
 import jax
@@ -81,8 +81,9 @@ def sample(
     num_chains, num_particles
         Chains, and particles of `tempered_smc`, where `positions` is a density.
     local, num_local_steps
-        As in `adaptive`; by default one HMC trajectory with a `jittered` step size: of 8 steps, or of 4 in the latent
-        space of coupling layers (`neutra`), which have made ridges and necks round.
+        As in `adaptive`; by default one HMC trajectory with a `jittered` step size: of 8 steps, for a mixture with the
+        covariance within its components as the metric; or of 4 in the latent space of coupling layers (`neutra`), which
+        have made ridges and necks round.
     flow_kernel, loss, optimizer, num_flow_steps, num_train_steps, batch_size, history_size, target_acceptance_rate, \
 patience
         As in `adaptive`.
@@ -163,11 +164,13 @@ patience
     )
     make_sampler = lambda flow: adapt(local=local_for(flow), flow=flow)
 
-    @cache  # a flow's frozen rounds are compiled once, for warm-up and draws
+    frozen_rounds = {}  # each flow's are compiled once, for warm-up and draws
+
     def make_frozen(flow):
         nothing = Tuning((), jnp.zeros(()), ())  # until it is known
         steps = {"num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}
-        return freeze(logdensity_fn, local_for(flow), flow, nothing, **steps, flow_kernel=flow_kernel)
+        frozen = freeze(logdensity_fn, local_for(flow), flow, nothing, **steps, flow_kernel=flow_kernel)
+        return frozen_rounds.setdefault(id(flow), frozen)
 
     store = None
     if checkpoint is not None:
