@@ -12,7 +12,6 @@ import time
 from functools import partial
 from pathlib import Path
 
-import blackjax
 import jax
 import jax.numpy as jnp
 from _record import known_versions, machine
@@ -20,12 +19,12 @@ from _targets import two_gaussians
 
 import flowmcmc
 from flowmcmc import local as local_kernel
+from flowmcmc.defaults import default_local
 from flowmcmc.run import compiler_options
 
 RESULT = Path(__file__).parent / "results" / "overhead.json"
 CHAINS = (10, 100, 1000, 10_000)
-LOCAL = flowmcmc.jittered(partial(blackjax.hmc, num_integration_steps=8))
-LOCAL_STEPS, FLOW_STEPS = 2, 5
+LOCAL_STEPS, FLOW_STEPS = 1, 5  # the defaults
 
 
 def seconds_of(functions: dict, rounds: int, repeats: int = 7) -> dict[str, float]:
@@ -66,10 +65,13 @@ def measure(flow_name: str, dim: int, chains: int, rounds: int) -> dict:
     flow = flows[flow_name]()
     params = flow.init(jax.random.key(2), positions[0])
     tuning = flowmcmc.Tuning(params, jnp.array(0.5), jnp.ones(dim))
+    local_constructor = default_local(flow, positions[0])
     frozen = flowmcmc.freeze(
-        target.logdensity_fn, LOCAL, flow, tuning, num_local_steps=LOCAL_STEPS, num_flow_steps=FLOW_STEPS
+        target.logdensity_fn, local_constructor, flow, tuning, num_local_steps=LOCAL_STEPS, num_flow_steps=FLOW_STEPS
     )
-    kernel = local_kernel.build(LOCAL, target.logdensity_fn, tuning.step_size, tuning.scale)
+    kernel = local_kernel.build(
+        local_constructor, target.logdensity_fn, tuning.step_size, tuning.scale, params=tuning.params
+    )
 
     def whole(key, state):
         return frozen.step(key, state)[0]

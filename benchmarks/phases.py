@@ -1,4 +1,5 @@
-"""Where the CPU seconds of a run go: compilation, the search from the wide start, local steps, flow, training, host.
+"""Where the CPU seconds of a run go: import, compilation, local steps, flow proposals, gradient steps, and the rest:
+the search from the wide start, fits of the mixture, the host.
 
 python benchmarks/phases.py          stored in results/phases.json
 
@@ -31,6 +32,7 @@ def measure(name: str, flow_name: str) -> dict:
 
     import flowmcmc
     from flowmcmc.defaults import default_flows, default_local
+    from flowmcmc.training import has_layers
 
     importing = time.process_time()
     compiling = compile_seconds()
@@ -52,22 +54,20 @@ def measure(name: str, flow_name: str) -> dict:
 
     local, positions = default_local(flow, position), result.state.sampler.position
     frozen = partial(flowmcmc.freeze, target.logdensity_fn, local, flow, result.tuning)
-    warming = partial(flowmcmc.adaptive, target.logdensity_fn, local, flow, num_local_steps=1, refit_every=100)
     drawing = seconds_of_a_round(frozen(num_local_steps=1, num_flow_steps=5), positions)
     jumping = seconds_of_a_round(frozen(num_local_steps=0, num_flow_steps=5), positions)
-    adapting = seconds_of_a_round(warming(num_train_steps=20), positions)
-    untrained = seconds_of_a_round(warming(num_train_steps=0), positions)
     warm, draws = result.settings["num_warmup"], result.settings["num_samples"]
     parts = {
         "import": importing,
         "compile": compiled,
         "local": (warm + draws) * max(0.0, drawing - jumping),
         "flow proposals": (warm + draws) * jumping,
-        "training and fits": warm * max(0.0, adapting - drawing),
-        "of it gradient steps": warm * max(0.0, adapting - untrained),
     }
-    rest = whole - sum(parts[part] for part in ("compile", "local", "flow proposals", "training and fits"))
-    return {"target": name, "flow": flow_name, "seconds": importing + whole} | parts | {"search, host": rest}
+    if has_layers(result.tuning.params):
+        warming = flowmcmc.adaptive(target.logdensity_fn, local, flow, num_local_steps=1, refit_every=100)
+        parts["gradient steps"] = warm * max(0.0, seconds_of_a_round(warming, positions) - drawing)
+    rest = importing + whole - sum(parts.values())
+    return {"target": name, "flow": flow_name, "seconds": importing + whole} | parts | {"search, fits, host": rest}
 
 
 def main() -> None:

@@ -2,10 +2,12 @@
 
 import argparse
 import importlib
+import inspect
 import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import blackjax
 import jax
@@ -17,10 +19,16 @@ from flowmcmc.result import SampleResult
 from flowmcmc.sample import sample
 from flowmcmc.summary import Summary, summary
 
+COUNTS = ("num_chains", "num_warmup", "num_samples")
+OF_SAMPLE = {name: inspect.signature(sample).parameters[name].default for name in COUNTS}
+OF_DEMO = {"num_chains": 96, "num_warmup": 600, "num_samples": 1000}
+COMMON = {"seed": 0, "output": Path("demo_output")}
+
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the arguments, run, write draws, summary, report and a picture; return the exit status."""
-    arguments = parser().parse_args(argv)
+    given = vars(parser().parse_args(argv))
+    arguments = argparse.Namespace(**(COMMON | given.pop("defaults") | given))
     try:
         arguments.output.mkdir(parents=True, exist_ok=True)
         arguments.run(arguments)
@@ -31,23 +39,28 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """The demo, and the same for a density of the user's."""
-    top = argparse.ArgumentParser(prog="flowmcmc", description=__doc__)
+    """The demo, and the same for a density of the user's; options may stand before the command or behind it."""
+    # an option that is not given leaves nothing, so that a command does not undo what stood before it
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    common.add_argument("--seed", type=int, help=f"(default {COMMON['seed']})")
+    for name, what in zip(COUNTS, ("", "rounds ", "draws per chain ")):
+        default = " in the demo, else ".join(str(number) for number in dict.fromkeys((OF_DEMO[name], OF_SAMPLE[name])))
+        common.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"{what}(default {default})")
+    common.add_argument("--output", type=Path, help=f"folder (default {COMMON['output']})")
+    top = argparse.ArgumentParser(prog="flowmcmc", description=__doc__, parents=[common])
+    top.set_defaults(run=run_demo, defaults=OF_DEMO)
     commands = top.add_subparsers(title="commands", metavar="{demo,sample}")
-    demo = commands.add_parser("demo", help="the galaxy mixture, NumPyro's NUTS beside flowmcmc (the default)")
-    own = commands.add_parser("sample", help="sample your own log density")
+    demo = commands.add_parser(
+        "demo", help="the galaxy mixture, NumPyro's NUTS beside flowmcmc (the default)", parents=[common]
+    )
+    demo.set_defaults(run=run_demo, defaults=OF_DEMO)
+    own = commands.add_parser("sample", help="sample your own log density, as flowmcmc.sample does", parents=[common])
+    own.set_defaults(run=run_own, defaults=OF_SAMPLE)
     own.add_argument("density", help="module:function, the log density of one position (JAX)")
     start = own.add_mutually_exclusive_group(required=True)
     start.add_argument("--starts", help="module:function (rng_key, num_chains) -> starting positions, chain axis first")
     start.add_argument("--dim", type=int, help="look for the modes from a broad normal of this dimension")
     own.add_argument("--spread", type=float, default=10.0, help="its standard deviation (default %(default)s)")
-    for command, run in ((top, run_demo), (demo, run_demo), (own, run_own)):
-        command.set_defaults(run=run)
-        command.add_argument("--seed", type=int, default=0, help="(default %(default)s)")
-        command.add_argument("--num-chains", type=int, default=96, help="(default %(default)s)")
-        command.add_argument("--num-warmup", type=int, default=600, help="rounds (default %(default)s)")
-        command.add_argument("--num-samples", type=int, default=1000, help="draws per chain (default %(default)s)")
-        command.add_argument("--output", type=Path, default=Path("demo_output"), help="folder (default %(default)s)")
     return top
 
 
@@ -58,9 +71,11 @@ def run_demo(arguments) -> None:
     print("82 galaxy velocities, a mixture of three normals: six equal modes, one for each ordering of the means.\n")
     nuts, nuts_seconds = galaxies.run_nuts(arguments.seed)
     key_start, key_run = jax.random.split(jax.random.key(arguments.seed))
+    # on these bent ridges chains leave a place that the flow knows badly sooner than with the default's one trajectory
+    local = {"local": partial(blackjax.hmc, num_integration_steps=8), "num_local_steps": 2}
     starts = galaxies.starting_positions(key_start, arguments.num_chains)
     began = time.perf_counter()
-    result = run_sample(key_run, galaxies.logdensity, starts, arguments)
+    result = sample(key_run, galaxies.logdensity, starts, **counts(arguments), **local)
     seconds = time.perf_counter() - began
     found = summary(result, modes=lambda _: galaxies.labelling(result.datatree.posterior["mu"].values).ravel())
     table = galaxies.table({"NUTS": (nuts, nuts_seconds), "flowmcmc": (result.datatree, seconds)})
@@ -77,12 +92,12 @@ def run_own(arguments) -> None:
     from flowmcmc.plots import plot_chains
 
     density = load(arguments.density)
-    key_start, key_run = jax.random.split(jax.random.key(arguments.seed))
     if arguments.starts:
-        starts = load(arguments.starts)(key_start, arguments.num_chains)
+        key = jax.random.fold_in(jax.random.key(arguments.seed), 3)  # sample folds in 0 to 2
+        starts = load(arguments.starts)(key, arguments.num_chains)
     else:
         starts = normal(jnp.zeros(arguments.dim), scale=arguments.spread)
-    result = run_sample(key_run, density, starts, arguments)
+    result = sample(arguments.seed, density, starts, **counts(arguments))
     found = summary(result)
     print(found)
     write(result, found, str(found), arguments.output)
@@ -90,19 +105,9 @@ def run_own(arguments) -> None:
     print(f"\nwritten to {arguments.output}: chains.png, draws.nc, report.html, summary.txt")
 
 
-def run_sample(rng_key, logdensity_fn, starts, arguments) -> SampleResult:
-    """`sample` with the options of the command line, its local steps short HMC trajectories."""
-    return sample(
-        rng_key,
-        logdensity_fn,
-        starts,
-        num_samples=arguments.num_samples,
-        num_warmup=arguments.num_warmup,
-        num_chains=arguments.num_chains,
-        # on bent ridges chains leave a place that the flow knows badly sooner than with MALA
-        local=partial(blackjax.hmc, num_integration_steps=8),
-        num_local_steps=2,
-    )
+def counts(arguments) -> dict[str, Any]:
+    """Chains, rounds and draws."""
+    return {name: getattr(arguments, name) for name in COUNTS}
 
 
 def write(result: SampleResult, found: Summary, text: str, folder: Path) -> None:

@@ -16,7 +16,7 @@ import optax
 from blackjax.adaptation.step_size import DualAveragingAdaptationState
 
 from flowmcmc import training
-from flowmcmc.arguments import check_callables, check_counts, check_optimizer
+from flowmcmc.arguments import check_callables, check_counts, check_numbers, check_optimizer
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm, num_chains
 from flowmcmc.devices import on_chains, on_every_device
 from flowmcmc.imh import imh
@@ -126,6 +126,7 @@ def adaptive(
     for name, given in zip(smallest, (num_train_steps, batch_size, patience, history_size, refit_every)):
         if given is not None:
             check_counts({name: given}, smallest[name])
+    check_numbers({"step_size": step_size, "enough_acceptance": enough_acceptance})
     adaptation = step_size_adaptation(target_acceptance_rate)
     if not 0 < step_size < float("inf"):
         raise ValueError(f"step_size must be positive, got {step_size}.")

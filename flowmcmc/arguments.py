@@ -1,6 +1,7 @@
 """Looking at arguments before a library complains about them in its own terms: what was seen, what to pass."""
 
 import operator
+from functools import partial
 from typing import Any
 
 import jax
@@ -16,10 +17,12 @@ __all__ = [
     "check_flow_type",
     "check_has",
     "check_local",
+    "check_numbers",
     "check_optimizer",
     "check_result",
     "check_sampler",
     "check_tree",
+    "hashable",
     "shown",
 ]
 
@@ -33,6 +36,17 @@ def check_counts(counts: dict[str, Any], smallest: int = 1) -> None:
             raise TypeError(f"{name} must be an integer, got {shown(value)}.") from None
         if number < smallest:
             raise ValueError(f"{name} must be at least {smallest}, got {value}.")
+
+
+def check_numbers(numbers: dict[str, Any]) -> None:
+    """Raise TypeError unless each value is one real number."""
+    for name, value in numbers.items():
+        if isinstance(value, (str, bytes)) or np.shape(value) or not np.isrealobj(value):
+            raise TypeError(f"{name} must be a number, got {shown(value)}.")
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} must be a number, got {shown(value)}.") from None
 
 
 def check_callables(functions: dict[str, Any], example: str) -> None:
@@ -79,6 +93,15 @@ def check_tree(tree: Any) -> None:
 def check_optimizer(optimizer: Any) -> None:
     """Raise TypeError unless it is optax's."""
     check_has("optimizer", optimizer, ("init", "update"), "an optax optimiser, such as optax.adam(1e-3)")
+
+
+def hashable(function: Any) -> Any:
+    """The function, by its identity where it has no hash (a dataclass with data, say): compiled code is kept by it."""
+    try:
+        hash(function)
+    except TypeError:
+        return partial(function)
+    return function
 
 
 def as_arrays(tree: PyTree, name: str = "positions") -> PyTree:

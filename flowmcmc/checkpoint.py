@@ -1,7 +1,8 @@
 """Runs that survive being killed: `sample` keeps what it has in a folder and, called again, goes on from there.
 
-The folder holds ``config.json`` (what the run is), ``warm-`` and a flow's name (the end of warm-up), and blocks of
-draws with the chains' positions after each, ``draws-000001000``, ...; all are renamed when complete.
+The folder holds ``config.json`` (what the run is), ``start`` (what was found from a wide density), ``warm-`` and a
+flow's name (the end of warm-up), and blocks of draws with the chains' positions after each, ``draws-000001000``, ...;
+all are renamed when complete.
 Keys are folded from the round, so that the draws are those of an unbroken run, bit for bit.
 """
 
@@ -11,36 +12,19 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flowmcmc.base import PyTree, SamplingAlgorithm
-from flowmcmc.checks import leaf_names
-from flowmcmc.run import RunState, keep_all, run
+from flowmcmc.run import CHUNK_SIZE, RunState, keep_all, run
 
-__all__ = ["Checkpoint", "describe_run", "digest", "drawn", "writable"]
+__all__ = ["Checkpoint", "digest", "drawn", "placed_like", "writable"]
 
-FORMAT = 1
-
-
-def describe_run(rng_key, logdensity_fn, positions: PyTree, options: dict) -> dict:
-    """What must be the same for a run to go on: options, versions, shapes, key, and the density where chains start."""
-    few = jax.tree.map(lambda leaf: leaf[:4], positions)
-    shapes = {name: list(leaf.shape) for name, leaf in zip(leaf_names(positions), jax.tree.leaves(positions))}
-    return {
-        "format": FORMAT,
-        "versions": {package: version(package) for package in ("flowmcmc", "jax", "blackjax")},
-        "double precision": bool(jax.config.read("jax_enable_x64")),
-        "key": np.asarray(jax.random.key_data(rng_key)).tolist(),
-        "positions": shapes,
-        "starts": digest(jax.tree.leaves(positions)),
-        "density at the first starts": [float(v) for v in jax.jit(jax.vmap(logdensity_fn))(few)],
-        **options,
-    }
+MEND = "Remove it and all blocks of draws after it, and the run goes on from what was before."
 
 
 class Checkpoint:
@@ -123,16 +107,18 @@ class Checkpoint:
             is_whole = digest(leaves) == (path / "digest").read_text()
         except Exception as error:  # whatever a damaged file makes the reader raise
             raise ValueError(
-                f"checkpoint {path} cannot be read ({type(error).__name__}): it was altered or truncated. Remove it, "
-                "and the run goes on from what was before."
+                f"checkpoint {path} cannot be read ({type(error).__name__}): it was altered or truncated. {MEND}"
             ) from error
         structure = jax.tree.structure(make_like())
         if not is_whole or len(leaves) != structure.num_leaves:
-            raise ValueError(
-                f"checkpoint {path} does not hold what was written there: it was altered. Remove it, and the run goes "
-                "on from what was before."
-            )
+            raise ValueError(f"checkpoint {path} does not hold what was written there: it was altered. {MEND}")
         return jax.tree.unflatten(structure, leaves)
+
+    def kept(self, name: str, compute: Callable, like: PyTree) -> Any:
+        """What is there by that name, structured like `like`; else ``compute()``, which then is."""
+        if (found := self.load(name, lambda: like)) is None:
+            self.save(name, found := compute())
+        return found
 
     def blocks(self) -> list[int]:
         """Rounds done at the end of each block of draws, in order."""
@@ -142,7 +128,13 @@ class Checkpoint:
 def drawn(
     store: Checkpoint, rng_key, algorithm: SamplingAlgorithm, state: RunState, num_rounds: int, every: int, progress_bar
 ):
-    """`run` in blocks of `every` rounds, each kept, after those that are there. The state and the whole trace."""
+    """`run` in blocks of `every` rounds, each kept, after those that are there. The state and the whole trace.
+
+    Raises
+    ------
+    ValueError
+        If a block was altered, or one is missing.
+    """
 
     def like():
         return start.position, jax.eval_shape(lambda s: keep_all(*algorithm.step(rng_key, s)), start.sampler)
@@ -150,19 +142,31 @@ def drawn(
     start = state
     pieces = []
     for done in store.blocks():
-        positions, trace = store.load(f"draws-{done:09d}", like)
-        state = RunState(done, algorithm.init(positions))
+        positions, trace = store.load(name := f"draws-{done:09d}", like)
+        if (first := done - len(jax.tree.leaves(trace)[0])) != state.round:
+            raise ValueError(
+                f"checkpoint {store.folder / name} begins after {first} draws, but the blocks before it end after "
+                f"{state.round}: one was removed. {MEND}"
+            )
+        state = RunState(done, algorithm.init(placed_like(start.position, positions)))
         pieces.append(trace)
     while state.round < num_rounds:
         begun = state.round
         size = min(every - begun % every, num_rounds - begun)
-        state, trace = run(rng_key, algorithm, state, size, progress_bar=progress_bar)
+        state, trace = run(rng_key, algorithm, state, size, chunk_size=CHUNK_SIZE, progress_bar=progress_bar)
         if state.round > begun:
             store.save(f"draws-{state.round:09d}", (state.position, trace))
-            pieces.append(trace)
+        pieces.append(trace)
         if state.round < begun + size:  # Ctrl-C
             break
-    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces) if pieces else None
+    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+
+
+def placed_like(positions: PyTree, loaded: PyTree) -> PyTree:
+    """What was loaded, on the devices where `positions` are."""
+    return jax.tree.map(
+        lambda old, new: jax.device_put(new, old.sharding), jax.tree.map(jnp.asarray, positions), loaded
+    )
 
 
 def writable(folder) -> Path:

@@ -9,13 +9,26 @@ import numpy as np
 from flowmcmc.arguments import as_arrays
 from flowmcmc.base import Flow, LogDensity, PyTree
 
-__all__ = ["check_density", "check_flow", "check_positions", "check_scalar", "check_start", "leaf_names"]
+__all__ = ["check_density", "check_flow", "check_names", "check_positions", "check_scalar", "check_start", "leaf_names"]
 
 
 def leaf_names(tree: PyTree) -> list[str]:
-    """A name for each leaf: dict keys and indices joined by dots, ``x`` for a bare array."""
+    """A name for each leaf: dict keys and indices joined by dots, ``x`` for a bare array. A slash is a dot too, as a
+    DataTree allows none."""
     paths = jax.tree_util.tree_leaves_with_path(tree)
-    return [jax.tree_util.keystr(path, simple=True, separator=".") or "x" for path, _ in paths]
+    return [jax.tree_util.keystr(path, simple=True, separator=".").replace("/", ".") or "x" for path, _ in paths]
+
+
+def check_names(what: str, names: list[str], num_axes: list[int]) -> None:
+    """Raise ValueError if a DataTree could not hold leaves of these names, each with so many axes at one position."""
+    axes = {"chain", "draw"} | {f"{name}_dim_{axis}" for name, num in zip(names, num_axes) for axis in range(num)}
+    for index, name in enumerate(names):
+        if name in axes:
+            raise ValueError(f"{what} has a leaf named {name!r}, which is the name of an axis of the draws: rename it.")
+        if name in names[:index]:
+            raise ValueError(
+                f"{what} has two leaves named {name!r}, as nesting and slashes both become dots: rename one of them."
+            )
 
 
 def check_positions(positions: PyTree) -> PyTree:
@@ -26,12 +39,14 @@ def check_positions(positions: PyTree) -> PyTree:
     TypeError
         If a leaf is not a floating array.
     ValueError
-        If there are no chains, their numbers differ between leaves, or a number is not finite.
+        If there are no chains, their numbers differ between leaves, a number is not finite, or two leaves have one name
+        or that of an axis.
     """
     positions = as_arrays(positions)
     names, leaves = leaf_names(positions), jax.tree.leaves(positions)
     if not leaves:
         raise ValueError("positions is empty: pass an array, or a dict of arrays, with the chain axis first.")
+    check_names("positions", names, [leaf.ndim - 1 for leaf in leaves])
     for name, leaf in zip(names, leaves):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(f"positions[{name}] has dtype {leaf.dtype}: starting positions must be floating numbers.")
@@ -117,9 +132,11 @@ def check_start(rng_key, logdensity_fn: LogDensity, start) -> None:
     Raises
     ------
     TypeError, ValueError
-        If either is no floating scalar; the target is finite nowhere, or the start is not finite, at 256 of its draws.
+        If either is no floating scalar; the target is finite nowhere, or the start is not finite, at 256 of its draws;
+        or if two leaves have one name or that of an axis.
     """
     one = jax.eval_shape(start.sample, rng_key)
+    check_names("start", leaf_names(one), [leaf.ndim for leaf in jax.tree.leaves(one)])
     check_scalar("logdensity_fn", logdensity_fn, one)
     check_scalar("start.log_prob", start.log_prob, one)
 

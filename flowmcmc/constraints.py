@@ -10,7 +10,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
+from flowmcmc.arguments import check_callables
 from flowmcmc.base import LogDensity, PyTree
 
 __all__ = ["Constrained", "constrained"]
@@ -38,9 +41,9 @@ def constrained(logdensity_fn: LogDensity, constraints: Any) -> Constrained:
     Raises
     ------
     TypeError
-        If a leaf is not a NumPyro constraint.
+        If `logdensity_fn` is not a function, or a leaf is not a NumPyro constraint.
     ValueError
-        If a constraint has no bijection from the real numbers (a discrete one).
+        If a constraint has no bijection from the real numbers (a discrete one, a sphere), or an interval no inside.
 
     Example
     -------
@@ -53,15 +56,22 @@ def constrained(logdensity_fn: LogDensity, constraints: Any) -> Constrained:
     from numpyro.distributions.constraints import Constraint
     from numpyro.distributions.transforms import biject_to
 
+    check_callables({"logdensity_fn": logdensity_fn}, "lambda position: -position['rate']")
+
     def bijection(constraint):
         if not isinstance(constraint, Constraint):
             raise TypeError(
                 f"constraints must hold numpyro.distributions.constraints, but one leaf is {constraint!r}; write "
                 "constraints.real where there is none."
             )
-        if constraint.is_discrete:
+        try:
+            found = None if constraint.is_discrete else biject_to(constraint)
+        except NotImplementedError:
+            found = None
+        if found is None:
             raise ValueError(f"there is no map from the real numbers to {constraint!r}.")
-        return biject_to(constraint)
+        check_bounds(constraint)
+        return found
 
     def is_leaf(node):
         return isinstance(node, Constraint) or node is None
@@ -82,3 +92,15 @@ def constrained(logdensity_fn: LogDensity, constraints: Any) -> Constrained:
         return logdensity_fn(treedef.unflatten(xs)) + sum(jacobians)
 
     return Constrained(logdensity, constrain, unconstrain)
+
+
+def check_bounds(constraint) -> None:
+    """Raise ValueError for an interval without an inside, or without an end; bounds inside of jit cannot be seen."""
+    low, high = getattr(constraint, "lower_bound", None), getattr(constraint, "upper_bound", None)
+    if low is None or high is None or isinstance(low, Tracer) or isinstance(high, Tracer):
+        return
+    if not np.all(np.isfinite(low) & np.isfinite(high) & np.less(low, high)):
+        raise ValueError(
+            f"{constraint!r} must have finite bounds, the lower one first; half a line is constraints.greater_than or "
+            "constraints.less_than."
+        )

@@ -5,7 +5,8 @@ from importlib.metadata import version
 import jax
 import numpy as np
 
-from flowmcmc.checks import leaf_names
+from flowmcmc.arguments import shown
+from flowmcmc.checks import check_names, leaf_names
 from flowmcmc.run import Trace
 
 __all__ = ["to_datatree"]
@@ -26,10 +27,20 @@ def to_datatree(trace: Trace | None, *, warmup: Trace | None = None, attrs: dict
     Returns
     -------
     xarray.DataTree
-        ``posterior`` (chain, draw, ...) under the position's own names, nested ones joined by dots, a bare array as
-        ``x``; ``sample_stats`` with ``lp``, ``acceptance_rate``, ``diverging`` and the rates of either kind of step;
-        ``warmup_history`` (round,) with losses, step size and acceptance averaged over chains.
+        ``posterior`` (chain, draw, ...) under the position's own names, nested ones joined by dots, a slash as a dot
+        (``scope.tau``), a bare array as ``x``; ``sample_stats`` with ``lp``, ``acceptance_rate``, ``diverging`` and the
+        rates of either kind of step; ``warmup_history`` (round,) with losses, step size and acceptance averaged over
+        chains.
+
+    Raises
+    ------
+    TypeError
+        If `trace` or `warmup` is not what `run` left.
+    ValueError
+        If two leaves have one name, or that of an axis.
     """
+    check_trace("trace", trace, "logdensity", "freeze")
+    check_trace("warmup", warmup, "training", "adaptive")
     import arviz as az  # takes seconds to import
     import xarray as xr
 
@@ -46,9 +57,21 @@ def to_datatree(trace: Trace | None, *, warmup: Trace | None = None, attrs: dict
     return tree
 
 
+def check_trace(name: str, trace, field: str, sampler: str) -> None:
+    """Raise TypeError unless it is None or a `Trace` whose infos have `field`, as those of `sampler` do."""
+    if trace is not None and not hasattr(getattr(trace, "info", None), field):
+        seen = f"{shown(trace)} of {type(trace.info).__name__}" if hasattr(trace, "info") else shown(trace)
+        raise TypeError(
+            f"{name} must be the Trace that flowmcmc.run made with the sampler of `{sampler}`, got {seen}; for draws "
+            "from elsewhere call arviz.from_dict."
+        )
+
+
 def variables(position) -> dict[str, np.ndarray]:
-    """Leaves by name, chain axis first."""
-    return {n: np.swapaxes(leaf, 0, 1) for n, leaf in zip(leaf_names(position), jax.tree.leaves(position))}
+    """Leaves (draw, chain, ...) by name, chain axis first."""
+    names, leaves = leaf_names(position), jax.tree.leaves(position)
+    check_names("position", names, [leaf.ndim - 2 for leaf in leaves])
+    return {name: np.swapaxes(leaf, 0, 1) for name, leaf in zip(names, leaves)}
 
 
 def stats(info) -> dict[str, np.ndarray]:

@@ -40,7 +40,7 @@ def default_local(flow: Flow, position: PyTree) -> LocalKernel:
     return within_modes(LOCAL) if isinstance(params, FlowParams) else LOCAL
 
 
-def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, progress_bar) -> tuple[PyTree, PyTree]:
+def search(rng_key, logdensity_fn, start, *, num_chains, num_particles, local, progress_bar) -> tuple[PyTree, PyTree]:
     """Particles from a broad density: `num_chains` of them, spread over all ancestors, and the others."""
     check_local(local)
     if num_chains > num_particles:
@@ -55,8 +55,6 @@ def search(rng_key, logdensity_fn, start, num_chains, num_particles, local, prog
         progress_bar=progress_bar,
     )
     # resampling has left particles of one ancestor side by side
-    order = np.argsort(np.arange(num_particles) % (num_particles // num_chains), kind="stable")
-    chosen, others = np.split(order, [num_chains])
-    return jax.tree.map(lambda leaf: leaf[chosen], found.positions), jax.tree.map(
-        lambda leaf: leaf[others], found.positions
-    )
+    chosen = np.arange(num_chains) * num_particles // num_chains
+    others = np.setdiff1d(np.arange(num_particles), chosen)
+    return tuple(jax.tree.map(lambda leaf: leaf[rows], found.positions) for rows in (chosen, others))  # noqa: B023

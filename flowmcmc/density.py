@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from flowmcmc.arguments import as_arrays
+from flowmcmc.arguments import as_arrays, shown
 
 __all__ = ["Density", "normal", "uniform"]
 
@@ -98,9 +98,14 @@ def one_vector(position):
 
 def spread(name: str, value, vector):
     """An option as an array, one number for each coordinate."""
-    value = jnp.asarray(value, vector.dtype)
+    try:
+        value = jnp.asarray(value, vector.dtype)
+    except (TypeError, ValueError):
+        raise TypeError(
+            f"{name} must be a number, or an array with one for each coordinate; got {shown(value)}."
+        ) from None
     if value.shape not in ((), (1,), vector.shape):
         raise ValueError(f"{name} has shape {value.shape}, but a position has {vector.size} coordinates.")
-    if bool(jnp.any(jnp.isinf(value))):
+    if not bool(jnp.all(jnp.isfinite(value))):
         raise ValueError(f"{name} must be finite, got {value}: no density is normalised there.")
     return jnp.broadcast_to(value, vector.shape)

@@ -4,7 +4,7 @@ All take the DataTree (or the `SampleResult`) of a run; chains are never pooled 
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -139,7 +139,9 @@ def rejections(datatree):
     """Acceptance and the longest run of rejections for each chain, an ``xarray.Dataset`` over ``chain``.
 
     ``longest_rejection`` counts rounds in a row without an accepted flow proposal; a long one means that the chain sits
-    where the flow's density is far too small.
+    where the flow's density is far too small. ``diverging`` is the share of local steps that diverged, or had no chance
+    of acceptance (NaN or zero density). Where ``num_local_steps`` is not recorded, a draw counts as the most that ever
+    did so in one.
 
     Parameters
     ----------
@@ -149,10 +151,17 @@ def rejections(datatree):
     import xarray as xr
 
     stats = group_of(datatree, "sample_stats")
-    found = {
-        name: stats[name].mean("draw") for name in ("local_acceptance_rate", "flow_acceptance_rate") if name in stats
-    }
+    num_steps = getattr(datatree, "datatree", datatree).attrs.get("num_local_steps")
+    found = {}
+    if "local_acceptance_rate" in stats:
+        found["local_acceptance_rate"] = stats["local_acceptance_rate"].mean("draw")
+    if "num_diverging" in stats:
+        counts = stats["num_diverging"]
+        found["diverging"] = counts.mean("draw") / (num_steps or np.max(counts.values, initial=1))
+    elif "diverging" in stats:
+        found["diverging"] = stats["diverging"].mean("draw")
     if "flow_acceptance_rate" in stats:
+        found["flow_acceptance_rate"] = stats["flow_acceptance_rate"].mean("draw")
         found["longest_rejection"] = xr.apply_ufunc(
             longest_run, stats["num_flow_accepted"] == 0, input_core_dims=[["draw"]], vectorize=True
         )
@@ -190,7 +199,8 @@ def nested_rhat(datatree, num_superchains: int = 8):
     """arviz's nested r-hat (Margossian et al., arXiv 2110.13017), for many short chains.
 
     Chain i belongs to superchain ``i % num_superchains``; the theory asks that the chains of one superchain start
-    at one place, otherwise read it as a bound.
+    at one place. Otherwise it says too little: M chains in each that never move give about sqrt(1 + 1 / M), and 1 where
+    each superchain has as many in each mode.
 
     Parameters
     ----------
@@ -212,3 +222,23 @@ def nested_rhat(datatree, num_superchains: int = 8):
     if chains % num_superchains or chains < 2 * num_superchains:
         raise ValueError(f"{chains} chains do not split into {num_superchains} superchains of equal size, two or more.")
     return az.rhat_nested(tree, superchain_ids=np.arange(chains) % num_superchains)
+
+
+def rhat_by_start(datatree, num_superchains: int = 8) -> np.ndarray:
+    """Nested r-hat of each coordinate, (d,), for many short chains, whatever the order they are in.
+
+    Chains are grouped by their first draw, coordinate by coordinate, and compared on the others: independent draws know
+    nothing of the groups, and chains that do not move differ between them. Where chains do not split evenly, a few from
+    the middle are left out. Needs five draws, and two chains in each superchain.
+    """
+    from arviz_stats.base.array import array_stats
+
+    draws = draws_of(datatree)
+    size, rest = divmod(len(draws), num_superchains)
+    left_out = slice(len(draws) // 2, len(draws) // 2 + rest)
+    groups = np.arange(size * num_superchains) // size
+    found = []
+    for values in np.moveaxis(draws, 2, 0):
+        order = np.delete(np.argsort(values[:, 0], kind="stable"), left_out)
+        found.append(float(cast(float, array_stats.rhat_nested(values[order, 1:], groups))))
+    return np.array(found)

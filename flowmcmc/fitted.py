@@ -70,7 +70,7 @@ def fitted_rounds(
     """
     advance = compile_chunk(frozen.step, keep_all, CHUNK_SIZE)
     look = jax.jit(partial(take_in, flow, target_acceptance_rate), compiler_options=compiler_options())
-    key_rounds, key_look = jax.random.split(rng_key)
+    key_first, key_rounds, key_look = jax.random.split(rng_key, 3)
     dtype = jax.tree.leaves(state.position)[0].dtype
     pieces, num_fitted, num_slots = [], num_seen(state), 1
     with (
@@ -79,7 +79,7 @@ def fitted_rounds(
     ):
         nothing = jax.tree.map(lambda leaf: np.zeros((ROUNDS, *leaf.shape), leaf.dtype), state.position)
         try:
-            state = look(key_look, strongly_typed(state), nothing, *looked(0, np.nan, True, dtype))
+            state = look(key_first, strongly_typed(state), nothing, *looked(0, np.nan, True, dtype))
             while (done := int(state.round)) < num_rounds:
                 params, num_slots = with_room(state.tuning.params, num_slots) if is_known else (state.tuning.params, 1)
                 step_size = jnp.exp(state.dual_averaging.log_step_size)

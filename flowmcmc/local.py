@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from flowmcmc.arguments import check_local
+from flowmcmc.arguments import check_local, check_numbers
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 
 __all__ = ["LocalState", "build", "divergences", "jittered", "pooled_scale", "varies", "within_modes"]
@@ -90,6 +90,7 @@ def jittered(local: LocalKernel, *, lowest: float = 0.02) -> LocalKernel:
         If `lowest` is out of range.
     """
     check_local(local)
+    check_numbers({"lowest": lowest})
     if not 0 < lowest < 1:
         raise ValueError(f"lowest must lie between 0 and 1, got {lowest}.")
 

@@ -13,7 +13,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
+from flowmcmc.arguments import check_callables, shown
 from flowmcmc.base import Array, Flow, LogDensity, PyTree
 
 __all__ = ["Batch", "Loss", "forward_kl", "mixture", "pool_forward_kl", "reverse_kl"]
@@ -107,13 +110,21 @@ def mixture(*terms: tuple[float, Loss]) -> Loss:
     *terms
         Pairs of a coefficient and a loss.
 
+    Raises
+    ------
+    TypeError
+        If a term is not a pair of a number and a function.
+    ValueError
+        If there are no terms, or a coefficient is not finite.
+
     Example
     -------
     >>> loss = mixture((0.6, pool_forward_kl), (0.4, reverse_kl))  # the weights of arXiv 2111.02702
     """
-
     if not terms:
         raise ValueError("mixture needs at least one (weight, loss) pair, got none.")
+    for term in terms:
+        check_term(term)
 
     def loss(rng_key, params, batch, flow, logdensity_fn):
         keys = jax.random.split(rng_key, len(terms))
@@ -123,3 +134,16 @@ def mixture(*terms: tuple[float, Loss]) -> Loss:
         return sum(values[1:], values[0])
 
     return loss
+
+
+def check_term(term) -> None:
+    """Raise TypeError or ValueError unless it is a finite number and a loss."""
+    if not isinstance(term, (tuple, list)) or len(term) != 2:
+        raise TypeError(f"mixture takes pairs such as (0.6, forward_kl); got {shown(term)}.")
+    coefficient, loss = term
+    is_number = isinstance(coefficient, (int, float, np.number, jax.Array)) and not isinstance(coefficient, bool)
+    if not is_number or jnp.ndim(coefficient):
+        raise TypeError(f"the coefficient of a mixture must be one number, got {shown(coefficient)}.")
+    if not isinstance(coefficient, Tracer) and not np.isfinite(coefficient):
+        raise ValueError(f"the coefficient of a mixture must be finite, got {coefficient}.")
+    check_callables({"the loss of a mixture": loss}, "flowmcmc.losses.forward_kl")

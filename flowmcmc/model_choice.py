@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import softmax
 
-from flowmcmc.arguments import check_has
+from flowmcmc.arguments import check_has, shown
 from flowmcmc.evidence import LogZ
 
 __all__ = ["ModelWeights", "model_weights"]
@@ -38,7 +38,10 @@ def model_weights(log_zs: Sequence[LogZ], prior=None) -> ModelWeights:
     for one in log_zs:
         check_has("log_zs", one, ("log_z", "error"), "a sequence of LogZ, such as log_evidence gives")
     log_z, error = np.array([one[:2] for one in log_zs], float).reshape(-1, 2).T
-    prior = np.ones(len(log_z)) if prior is None else np.asarray(prior, float)
+    try:
+        prior = np.ones(len(log_z)) if prior is None else np.asarray(prior, float)
+    except (TypeError, ValueError):
+        raise TypeError(f"prior must be one number for each model, got {shown(prior)}.") from None
     if not len(log_z) or not np.isfinite([log_z, error]).all():
         raise ValueError(f"log_zs must be finite with finite errors, got {log_z} +- {error}: leave out or mend a run.")
     if prior.shape != log_z.shape or not np.isfinite(prior).all() or prior.min() < 0 or not prior.any():

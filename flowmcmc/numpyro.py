@@ -13,6 +13,7 @@ from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
 from flowmcmc.base import LogDensity
+from flowmcmc.checks import check_names, leaf_names
 from flowmcmc.datatree import to_datatree
 from flowmcmc.density import Density
 from flowmcmc.numpyro_kernel import FlowMCMC, check_model
@@ -58,8 +59,8 @@ def from_numpyro(model: Callable, *args, **kwargs) -> NumpyroModel:
     Raises
     ------
     ValueError
-        For what would silently be wrong: discrete latent sites, plates that subsample, no latent site, improper priors
-        that cannot be drawn from.
+        For what would silently be wrong: discrete latent sites, ``numpyro.param`` sites, plates that subsample, no
+        latent site, improper priors that cannot be drawn from; and for sites whose names a DataTree cannot hold.
 
     Example
     -------
@@ -67,8 +68,12 @@ def from_numpyro(model: Callable, *args, **kwargs) -> NumpyroModel:
     >>> result = flowmcmc.sample(0, bridge.logdensity_fn, bridge.prior)
     >>> bridge.to_datatree(result).posterior
     """
+    trace = check_model(model, args, kwargs)
+    observed = [name for name, site in trace.items() if site["type"] == "sample" and site["is_observed"]]
+    kept = {n: s["value"] for n, s in trace.items() if s["type"] in ("sample", "deterministic") and n not in observed}
+    check_names("model", leaf_names(kept), [jnp.ndim(leaf) for leaf in jax.tree.leaves(kept)])
     # by name: the Jacobians that NumPyro adds are observed sites too
-    latent = handlers.block(model, hide=check_model(model, args, kwargs))
+    latent = handlers.block(model, hide=observed)
 
     def logdensity_fn(position):
         return -jnp.asarray(potential_energy(model, args, kwargs, position))

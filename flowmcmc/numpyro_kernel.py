@@ -35,9 +35,14 @@ class FlowMCMCState(NamedTuple):
 class FlowMCMC(MCMCKernel):
     """Flow proposals and local moves as a kernel of ``numpyro.infer.MCMC``, warm-up adapting, draws exact.
 
+    Chains start by NumPyro's `init_strategy`, or at the ``init_params`` given to ``run``. It does NOT search for modes:
+    no sequential Monte Carlo comes first, and a mode far from all starts is missed. `from_numpyro` with
+    `flowmcmc.sample` searches from the prior.
+
     Use ``MCMC(FlowMCMC(model), num_warmup=400, num_samples=1000, num_chains=100, chain_method="vectorized")``: all
-    chains share the flow. They start by NumPyro's `init_strategy`, or at the ``init_params`` given to ``run``.
-    Extra fields: ``potential_energy``, ``diverging``, ``accept_prob`` (local), ``flow_accept_prob``.
+    chains share the flow. Extra fields: ``potential_energy``, ``diverging``, ``accept_prob`` (local),
+    ``flow_accept_prob``. ``arviz.from_numpyro`` reads the result, but no names with a slash: give NumPyro's ``scope``
+    a ``divider="."``.
 
     Parameters
     ----------
@@ -97,7 +102,7 @@ class FlowMCMC(MCMCKernel):
         Raises
         ------
         ValueError
-            For one chain, or chains that do not know of each other.
+            For one chain, chains that do not know of each other, no warm-up, or a model that `check_model` refuses.
         """
         model_kwargs = model_kwargs or {}
         if rng_key.ndim != (0 if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) else 1) + 1 or len(rng_key) < 2:
@@ -173,10 +178,15 @@ class FlowMCMC(MCMCKernel):
         return self._postprocess_fn(*args, **kwargs)
 
 
-def check_model(model: Callable, args: tuple, kwargs: dict) -> list[str]:
-    """Names of the observed sites; raise on a model whose density is not a fixed function of continuous sites."""
+def check_model(model: Callable, args: tuple, kwargs: dict) -> dict[str, dict]:
+    """All sites by name; raise ValueError for a density that is not a fixed function of continuous sites."""
     try:
         trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(*args, **kwargs)
+    except NotImplementedError as error:
+        raise ValueError(
+            "model has a prior that cannot be drawn from, an improper one perhaps: give every latent site a proper "
+            "one, such as a wide dist.Normal."
+        ) from error
     except Exception as error:
         raise ValueError(
             f"model cannot be run with these arguments, or its prior not be drawn from: {type(error).__name__}: {error}"
@@ -188,9 +198,14 @@ def check_model(model: Callable, args: tuple, kwargs: dict) -> list[str]:
         if site["fn"].support is not None and site["fn"].support.is_discrete:
             raise ValueError(f"site {name!r} is discrete: sum it out (numpyro's enumeration is not done here).")
     for name, site in trace.items():
+        if site["type"] == "param":
+            raise ValueError(
+                f"site {name!r} is a numpyro.param, which nothing here would learn: it would stay at its initial "
+                "value. Give it a prior with numpyro.sample, or write a number in its place."
+            )
         if site["type"] == "plate" and site["args"][1] not in (None, site["args"][0]):
             raise ValueError(
                 f"plate {name!r} takes {site['args'][1]} of {site['args'][0]} rows at random: the density would be "
                 "noise; give it all rows."
             )
-    return [name for name, site in trace.items() if site["type"] == "sample" and site["is_observed"]]
+    return trace

@@ -12,7 +12,7 @@ from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.datatree import to_datatree
 from flowmcmc.report import plot_report
 from flowmcmc.rounds import Tuning
-from flowmcmc.run import RunState, Trace, run
+from flowmcmc.run import CHUNK_SIZE, RunState, Trace, run
 
 __all__ = ["SampleResult"]
 
@@ -74,7 +74,8 @@ class SampleResult:
         check_counts({"num_samples": num_samples})
         wanted = self.state.round + num_samples
         began = time.perf_counter()
-        state, new = run(self.rng_key, self.algorithm, self.state, num_samples, progress_bar=progress_bar and "drawing")
+        how = {"chunk_size": CHUNK_SIZE, "progress_bar": progress_bar and "drawing"}
+        state, new = run(self.rng_key, self.algorithm, self.state, num_samples, **how)
         seconds = self.settings["sampling_seconds"] + time.perf_counter() - began
         known = {"num_samples": wanted, "partial": int(state.round < wanted), "sampling_seconds": seconds}
         trace = jax.tree.map(lambda old, fresh: np.concatenate([old, fresh]), self.trace, new)

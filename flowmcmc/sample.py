@@ -7,15 +7,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh
 
 from flowmcmc.adaptive import adaptive
-from flowmcmc.arguments import check_counts, check_flow_type
+from flowmcmc.arguments import check_counts, check_flow_type, hashable
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
-from flowmcmc.checkpoint import Checkpoint, describe_run, drawn, writable
-from flowmcmc.checks import check_density, check_flow, check_positions
+from flowmcmc.base import num_chains as count_chains
+from flowmcmc.checkpoint import Checkpoint, drawn, placed_like, writable
+from flowmcmc.checks import check_density, check_flow, check_positions, check_start
 from flowmcmc.defaults import LOCAL, default_flows, default_local, search
+from flowmcmc.describe import describe_run, named, of_flow
 from flowmcmc.devices import shard_chains
 from flowmcmc.flows import trimmed
 from flowmcmc.imh import imh
@@ -92,7 +95,7 @@ patience
     checkpoint, checkpoint_every
         A folder to keep the end of warm-up in, and the draws, so many rounds at a time. Called again with the same
         arguments (or more `num_samples`), also after a ``kill -9``, the run goes on from there: the draws are those of
-        an unbroken run, bit for bit. `local` and `flow` must be the same functions; that cannot be checked.
+        an unbroken run, bit for bit. Functions must be the same too; of them only names and shapes are compared.
         All draws are in memory at the end: see `draw_to_disk` for more than fit there.
     mesh
         Of `chain_mesh`: chains are split over its devices, those of other processes too; each process calls this with
@@ -103,8 +106,9 @@ patience
     Returns
     -------
     SampleResult
-        ``flowmcmc.summary(result)`` says whether to trust it. Ctrl-C ends the phase it falls in and returns what there
-        is, marked ``partial``.
+        ``flowmcmc.summary(result)`` says whether to trust it. Ctrl-C in warm-up or while drawing ends that and returns
+        what there is, marked ``partial``; before, in the search from a density, there is nothing to return, and it
+        raises KeyboardInterrupt.
 
     Raises
     ------
@@ -116,67 +120,78 @@ patience
     >>> result = sample(0, lambda x: -0.5 * jnp.sum(x**2), jax.random.normal(jax.random.key(1), (100, 2)))
     >>> result.datatree.posterior
     """
-    rng_key = as_key(rng_key)
-    numbers = {
-        "num_samples": num_samples,
-        "num_warmup": num_warmup,
-        "num_chains": num_chains,
-        "checkpoint_every": checkpoint_every,
-    }
-    check_counts(numbers | {"num_particles": num_particles})
+    rng_key, logdensity_fn = as_key(rng_key), hashable(logdensity_fn)
+    sizes = {"num_chains": num_chains, "num_particles": num_particles}
+    check_counts(sizes | {"num_samples": num_samples, "num_warmup": num_warmup, "checkpoint_every": checkpoint_every})
     if checkpoint is not None:
         writable(checkpoint)
+        if mesh is not None and jax.process_count() > 1:
+            raise ValueError("checkpoint works in one process only, and there are several: leave it out.")
     began = time.perf_counter()
     key_warmup, key_draw, key_start = (jax.random.fold_in(rng_key, index) for index in range(3))
-    known = None
-    if is_density(positions):
-        positions, known = search(
-            key_start, logdensity_fn, positions, num_chains, num_particles, local or LOCAL, progress_bar
-        )
-    positions = check_positions(positions)
-    check_density(logdensity_fn, positions)
-    position = jax.tree.map(lambda leaf: leaf[0], positions)
+    start = positions if is_density(positions) else None
+    if start is None:
+        few = positions = check_positions(positions)
+        check_density(logdensity_fn, positions)
+        position = jax.tree.map(lambda leaf: leaf[0], positions)
+        sizes = {"num_chains": count_chains(positions)}
+    else:
+        position = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(start.sample, key_start))
     if mesh is not None:
-        if checkpoint is not None and jax.process_count() > 1:
-            raise ValueError("checkpoint works in one process only, and there are several: leave it out.")
-        positions = shard_chains(positions, mesh)
+        shard_chains(np.zeros(sizes["num_chains"]), mesh)  # raises if it cannot be
     if flow is not None:
         check_flow_type(flow)
         check_flow(flow, position)
     flows = {"given": flow} if flow else default_flows(position)
     if loss is not forward_kl or optimizer is not None:
         flows = {name: layered for name, layered in flows.items() if name not in ("mixture", "marginals")}
+    flows = flows if num_flow_steps else dict(list(flows.items())[:1])
+    options = {
+        "num_local_steps": num_local_steps,
+        "num_flow_steps": num_flow_steps,
+        "flow_kernel": flow_kernel,
+        "num_train_steps": num_train_steps,
+        "batch_size": batch_size,
+        "history_size": history_size,
+        "loss": loss,
+        "optimizer": optimizer,
+        "target_acceptance_rate": target_acceptance_rate,
+        "patience": patience,
+    }
     local_for = partial(default_local, position=position) if local is None else lambda flow: local
-    adapt = partial(
-        adaptive,
-        logdensity_fn,
-        optimizer=optimizer,
-        num_local_steps=num_local_steps,
-        num_flow_steps=num_flow_steps,
-        num_train_steps=num_train_steps,
-        batch_size=batch_size,
-        history_size=history_size,
-        refit_every=100,
-        flow_kernel=flow_kernel,
-        loss=loss,
-        target_acceptance_rate=target_acceptance_rate,
-        patience=patience,
-    )
+    adapt = partial(adaptive, logdensity_fn, refit_every=100, **options)
     make_sampler = lambda flow: adapt(local=local_for(flow), flow=flow)
 
     frozen_rounds = {}  # each flow's are compiled once, for warm-up and draws
 
     def make_frozen(flow):
         nothing = Tuning((), jnp.zeros(()), ())  # until it is known
-        steps = {"num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}
-        frozen = freeze(logdensity_fn, local_for(flow), flow, nothing, **steps, flow_kernel=flow_kernel)
+        kernel = {name: options[name] for name in ("num_local_steps", "num_flow_steps", "flow_kernel")}
+        frozen = freeze(logdensity_fn, local_for(flow), flow, nothing, **kernel)
         return frozen_rounds.setdefault(id(flow), frozen)
 
+    make_sampler(next(iter(flows.values())))  # raises if an option is wrong, before anything takes long
+    asked = {name: named(value) for name, value in options.items()} | {
+        "num_warmup": num_warmup,
+        "keep_warmup": int(keep_warmup),
+        "local": named(local),
+        "flow": of_flow(flow, position),
+    }
     store = None
     if checkpoint is not None:
-        asked = {"num_warmup": num_warmup, "num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}
-        store = Checkpoint(checkpoint, describe_run(rng_key, logdensity_fn, positions, asked))
-    flows = flows if num_flow_steps else dict(list(flows.items())[:1])
+        if start is not None:
+            check_start(key_start, logdensity_fn, start)
+            few = jax.vmap(start.sample)(jax.random.split(key_start, 4))
+        store = Checkpoint(checkpoint, describe_run(rng_key, logdensity_fn, few, asked | sizes))
+    known = None
+    if start is not None:
+        find = partial(
+            search, key_start, logdensity_fn, start, local=local or LOCAL, progress_bar=progress_bar, **sizes
+        )
+        positions, known = store.kept("start", find, (position, position)) if store else find()
+        positions = check_positions(positions)
+        check_density(logdensity_fn, positions)
+    positions = positions if mesh is None else shard_chains(positions, mesh)
     keep = keep_all if keep_warmup else keep_info
     warm = kept_warmup(store, flows, make_sampler, positions, keep) if store else None
     if warm is None:
@@ -197,18 +212,17 @@ patience
     flow, tuning = flows[warm.flow], warm.tuning
     warmup_seconds = time.perf_counter() - began
     frozen = retuned(make_frozen(flow), tuning._replace(params=trimmed(tuning.params, warm.num_slots)))
-    state, trace = RunState(0, frozen.init(warm.position)), None
+    state, trace = RunState(0, frozen.init(placed_like(positions, warm.position))), None
     label = progress_bar and "drawing"
     if store and not warm.is_partial:
         state, trace = drawn(store, key_draw, frozen, state, num_samples, checkpoint_every, label)
     elif not warm.is_partial:
         state, trace = run(key_draw, frozen, state, num_samples, chunk_size=CHUNK_SIZE, progress_bar=label)
-    settings = {
-        "num_chains": jax.tree.leaves(positions)[0].shape[0],
+    settings = asked | {
+        "rng_key": " ".join(map(str, np.ravel(jax.random.key_data(rng_key)))),
+        "num_chains": sizes["num_chains"],
         "num_warmup": len(warm.trace.info.step_size),
-        "num_samples": num_samples,
-        "num_local_steps": num_local_steps,
-        "num_flow_steps": num_flow_steps,
+        "num_samples": max(num_samples, state.round),  # a folder may hold more
         "flow": warm.flow,
         "partial": int(trace is None or state.round < num_samples),
         "warmup_seconds": warmup_seconds,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from blackjax.adaptation.step_size import DualAveragingAdaptationState, dual_averaging_adaptation
 
 from flowmcmc import reservoir
+from flowmcmc.arguments import check_numbers
 from flowmcmc.base import Array, PyTree
 from flowmcmc.local import pooled_scale
 from flowmcmc.reservoir import Reservoir
@@ -31,6 +32,7 @@ def step_size_adaptation(target_acceptance_rate: float) -> StepSizeAdaptation:
     ValueError
         If the rate is not between 0 and 1.
     """
+    check_numbers({"target_acceptance_rate": target_acceptance_rate})
     if not 0 < target_acceptance_rate < 1:
         raise ValueError(f"target_acceptance_rate must lie between 0 and 1, got {target_acceptance_rate}.")
     da_init, da_update, _ = dual_averaging_adaptation(target_acceptance_rate)

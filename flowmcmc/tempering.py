@@ -18,7 +18,7 @@ from blackjax.smc import adaptive_tempered, resampling
 from tqdm import tqdm
 
 from flowmcmc import local as local_kernel
-from flowmcmc.arguments import check_counts, check_local
+from flowmcmc.arguments import check_counts, check_local, check_numbers, hashable
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree
 from flowmcmc.checks import check_start
 from flowmcmc.run import as_key, compiler_options, strongly_typed
@@ -100,15 +100,17 @@ def tempered_smc(
         )
     check_counts({"num_particles": num_particles, "num_local_steps": num_local_steps})
     check_local(local)
-    for name, value in {"target_ess": target_ess, "target_acceptance_rate": target_acceptance_rate}.items():
+    shares = {"target_ess": target_ess, "target_acceptance_rate": target_acceptance_rate}
+    check_numbers(shares)
+    for name, value in shares.items():
         if not 0 < value < 1:
             raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
-    rng_key = as_key(rng_key)
+    rng_key, logdensity_fn = as_key(rng_key), hashable(logdensity_fn)
     check_start(jax.random.fold_in(rng_key, 0), logdensity_fn, start)
     key_start, key_run = jax.random.split(rng_key)
     options = (num_local_steps, target_ess, target_acceptance_rate)
     plain = getattr(local, "differentiable", local)  # BlackJAX's top-level names cannot be hashed
-    stage = compile_stage(logdensity_fn, start.log_prob, plain, *options)
+    stage = compile_stage(logdensity_fn, hashable(start.log_prob), plain, *options)
     particles = jax.jit(jax.vmap(start.sample))(jax.random.split(key_start, num_particles))
     dtype = jax.tree.leaves(particles)[0].dtype
     state, step_size = strongly_typed((adaptive_tempered.init(particles), jnp.array(0.1, dtype)))

@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from flowmcmc.arguments import check_counts, check_result
-from flowmcmc.checkpoint import Checkpoint, describe_run, digest
+from flowmcmc.checkpoint import Checkpoint, digest, placed_like
 from flowmcmc.datatree import to_datatree
+from flowmcmc.describe import describe_run
 from flowmcmc.result import SampleResult
-from flowmcmc.run import RunState, run
+from flowmcmc.run import CHUNK_SIZE, RunState, run
 
 __all__ = ["draw_to_disk"]
 
@@ -80,6 +80,8 @@ def draw_to_disk(result: SampleResult, num_samples: int, path, *, block: int = 1
     check_result(result)
     if result.trace is None:
         raise ValueError("warm-up was interrupted, so there is nothing to go on from: call sample again.")
+    if jax.process_count() > 1:
+        raise ValueError("draw_to_disk works in one process only, and there are several: use result.more.")
     asked = {name: result.settings[name] for name in ("num_local_steps", "num_flow_steps")}
     asked |= {"drawn before": result.state.round, "tuning": digest(jax.tree.leaves(result.tuning))}
     folder = Checkpoint(path, describe_run(result.rng_key, result.logdensity_fn, result.state.position, asked))
@@ -89,12 +91,12 @@ def draw_to_disk(result: SampleResult, num_samples: int, path, *, block: int = 1
     state = result.state
     if done:
         position = folder.load(name_of(done), lambda: result.state.position)
-        state = RunState(result.state.round + done, result.algorithm.init(jax.tree.map(jnp.asarray, position)))
+        state = RunState(result.state.round + done, result.algorithm.init(placed_like(state.position, position)))
     try:
         while done < num_samples:
             size, began = min(block - done % block, num_samples - done), time.perf_counter()
             label = progress_bar and f"draws {done} to {done + size} of {num_samples}"
-            state, trace = run(result.rng_key, result.algorithm, state, size, progress_bar=label)
+            state, trace = run(result.rng_key, result.algorithm, state, size, chunk_size=CHUNK_SIZE, progress_bar=label)
             now = state.round - result.state.round
             if now > done or not done:
                 append(store, trace, result, done, block)

@@ -3,7 +3,7 @@
 import time
 from dataclasses import replace
 
-from flowmcmc.arguments import check_result
+from flowmcmc.arguments import check_numbers, check_result
 from flowmcmc.result import SampleResult
 from flowmcmc.summary import largest
 
@@ -28,8 +28,8 @@ def draw_until(
         arviz's rank-normalised split r-hat and bulk ESS over all chains, worst coordinate (arXiv 1903.08008). A mode
         that no chain has seen shows in neither.
     max_seconds
-        For this call; the block that is begun then is the last. What it takes to draw a block is known from the ones
-        before, so that it is not much exceeded.
+        For this call; the block that is begun then is the last. After a first one of at most 100 draws, what a block
+        takes is known from the ones before, so that this is not much exceeded.
     progress_bar
         Show one.
 
@@ -44,13 +44,14 @@ def draw_until(
     ValueError
         If a target is out of range, or warm-up was interrupted.
     """
+    check_numbers({"max_rhat": max_rhat, "min_ess": min_ess, "max_seconds": max_seconds})
     if not max_rhat > 1:
         raise ValueError(f"max_rhat must be above 1, got {max_rhat}: 1.01 is usual.")
     check_result(result)
     if not (min_ess > 0 and max_seconds > 0):
         raise ValueError(f"min_ess and max_seconds must be positive, got {min_ess} and {max_seconds}.")
     began = time.perf_counter()
-    why = None
+    first, drawing, why = result.state.round, 0.0, None
     while why is None:
         rhat, ess = worst(result)
         drawn = result.state.round
@@ -60,9 +61,13 @@ def draw_until(
         elif left <= 0:
             why = "out of time"
         else:
-            rate = drawn / max(result.settings["sampling_seconds"], 1e-3)
-            wanted = max(100, min(drawn, int(rate * left)))
+            # before the first block: what is known may leave out draws that were read from a folder
+            known = min(100 / left, drawn / max(result.settings["sampling_seconds"], 1e-3))
+            rate = (drawn - first) / drawing if drawing else known
+            wanted = max(1, min(max(drawn, 100), int(rate * left)))
+            block_began = time.perf_counter()
             result = result.more(wanted, progress_bar=progress_bar)
+            drawing += time.perf_counter() - block_began
             if result.state.round < drawn + wanted:
                 why = "interrupted"
     return replace(result, settings=result.settings | {"stopped": why})

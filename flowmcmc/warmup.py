@@ -92,14 +92,15 @@ def warm_up(
     rate, lowest_loss = 0.0, float("inf")
     start: Any = positions  # or the state of the flow before
     for index, (name, flow) in enumerate(flows.items()):
-        sampler, key = make_sampler(flow), jax.random.fold_in(rng_key, index)
+        sampler = make_sampler(flow)
+        key_begin, key = jax.random.split(jax.random.fold_in(rng_key, index))
         is_layered = training.has_layers(jax.eval_shape(flow.init, key, position))
         is_cheap = len(flows) > 1 and not is_layered
         if is_cheap and rate >= HOPELESS:
             continue
         with using(mesh_of(positions)):
             begin = partial(knowing, sampler, known=known if index == 0 else None)
-            state = RunState(0, jax.jit(begin)(key, start))
+            state = RunState(0, jax.jit(begin)(key_begin, start))
         label = progress_bar and (f"warm-up, flow {index + 1}/{len(flows)}" if len(flows) > 1 else "warm-up")
         size = max(1, int(BLOCK * num_rounds)) if len(flows) > 1 else num_rounds
         for _ in range(MAX_BLOCKS if len(flows) > 1 and is_layered else 1):

@@ -7,7 +7,8 @@ with shares s1 of target draws and s2 of flow draws: each is an estimate (log Z,
 Statistica Sinica 6 (1996); errors of Frühwirth-Schnatter, Econometrics Journal 7 (2004).
 """
 
-from functools import partial
+from collections.abc import Callable
+from functools import lru_cache
 from typing import cast
 
 import jax
@@ -37,29 +38,54 @@ def flow_log_weights(rng_key: Array, logdensity_fn, flow: Flow, params, num_draw
     return np.asarray(flow_draws(rng_key, logdensity_fn, flow, params, num_draws)[1], float)
 
 
-@partial(jax.jit, static_argnums=(1, 2, 4))
 def flow_draws(rng_key: Array, logdensity_fn, flow: Flow, params, num_draws: int) -> tuple[PyTree, Array]:
     """Fresh flow draws, leaves (n, ...), and their log p - log q (n,)."""
-    keys = jax.random.split(rng_key, num_draws)
-
-    def weigh(key):
-        position, log_prob = flow.sample_and_log_prob(key, params)
-        return position, logdensity_fn(position) - log_prob
-
-    return jax.lax.map(weigh, keys, batch_size=BATCH)
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def target_log_weights_jax(draws, logdensity_fn, flow, params):
-    shape = jax.tree.leaves(draws)[0].shape[:2]
-    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
-    weigh = lambda position: logdensity_fn(position) - flow.log_prob(params, position)
-    return jax.lax.map(weigh, flat, batch_size=BATCH).reshape(shape)
+    return compile_weights(Key(logdensity_fn), Key(flow))[0](jax.random.split(rng_key, num_draws), params)
 
 
 def target_log_weights(draws, logdensity_fn, flow: Flow, params) -> np.ndarray:
     """log p - log q of draws of the target, (chain, draw)."""
-    return np.asarray(target_log_weights_jax(draws, logdensity_fn, flow, params), float)
+    return np.asarray(compile_weights(Key(logdensity_fn), Key(flow))[1](draws, params), float)
+
+
+class Key:
+    """A function to keep compiled code by: it compares as the function does, or by identity where that has no hash."""
+
+    def __init__(self, function):
+        self.function = function
+        try:
+            self.hash, self.has_hash = hash(function), True
+        except TypeError:  # a dataclass with data, say
+            self.hash, self.has_hash = id(function), False
+
+    def __hash__(self):
+        return self.hash
+
+    def __eq__(self, other):
+        return self.function is other.function or (self.has_hash and bool(self.function == other.function))
+
+
+@lru_cache(maxsize=16)  # static arguments of `jax.jit` would be kept for ever, with all their data
+def compile_weights(of_logdensity: Key, of_flow: Key) -> tuple[Callable, Callable]:
+    """``(rng_keys, params) -> (draws, log weights)`` of the flow, and ``(draws, params) -> log weights`` of chains."""
+    logdensity_fn, flow = of_logdensity.function, of_flow.function
+
+    def one(rng_key, params):
+        position, log_prob = flow.sample_and_log_prob(rng_key, params)
+        return position, logdensity_fn(position) - log_prob
+
+    @jax.jit
+    def on_flow(rng_keys, params):
+        return jax.lax.map(lambda rng_key: one(rng_key, params), rng_keys, batch_size=BATCH)
+
+    @jax.jit
+    def on_target(draws, params):
+        shape = jax.tree.leaves(draws)[0].shape[:2]
+        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
+        weigh = lambda position: logdensity_fn(position) - flow.log_prob(params, position)
+        return jax.lax.map(weigh, flat, batch_size=BATCH).reshape(shape)
+
+    return on_flow, on_target
 
 
 def forward(log_weights: np.ndarray) -> tuple[float, float]:

@@ -13,7 +13,7 @@ import pytest
 import flowmcmc
 
 COMMON = """
-import jax, json, sys
+import jax, json, sys, tempfile
 import jax.numpy as jnp
 import numpy as np
 jax.config.update("jax_enable_x64", True)
@@ -40,6 +40,15 @@ for num in (1, 2, 8):
     assert sharding.num_devices == num and (num == 1 or not sharding.is_fully_replicated)
     runs[num] = draws
 alone, _ = draw(None)
+with tempfile.TemporaryDirectory() as folder:  # and a run that is gone on with stays on its devices
+    mesh = flowmcmc.chain_mesh(jax.devices()[:2])
+    for num in (5, 10):
+        kept = flowmcmc.sample(
+            1, logdensity, starts, flow=flow, num_warmup=20, num_samples=num, mesh=mesh, checkpoint=folder,
+            checkpoint_every=5, progress_bar=False,
+        )
+        assert kept.state.position.sharding.num_devices == 2
+    assert np.array_equal(kept.trace.position, runs[2][20:30])
 print(json.dumps([float(np.abs(runs[num] - alone).max()) for num in runs] + [float(np.ptp(alone))]))
 """
 

@@ -4,6 +4,8 @@ One row is one case. ``REFUSED``: what is called, the exception, and a part of i
 may take as long as a run. ``SURVIVED``: what is called, and what must hold for the result.
 """
 
+import subprocess
+import sys
 import time
 from functools import partial
 from pathlib import Path
@@ -19,6 +21,7 @@ from targets import normal as density
 import ebm
 import flowmcmc
 from flowmcmc import Density, freeze, gaussian_mixture, isir, real_nvp, uniform, vmap_chains
+from flowmcmc.local import within_modes
 
 QUIET = {"progress_bar": False}
 X = jnp.zeros(2)
@@ -32,6 +35,7 @@ SMALL = {"flow": FLOW, "num_warmup": 5, "num_samples": 8, "num_local_steps": 1, 
 SMC = {"num_particles": 50, "num_chains": 8}
 MODEL = ebm.Model(*ebm.mlp(X, hidden=(4,)), ebm.normal(X))
 THETA = MODEL.init(jax.random.key(0))
+LOG_Z = flowmcmc.log_z_importance(0, density, FLOW, PARAMS, num_draws=100)
 LANGEVIN = {"local": blackjax.mala, "flow": None, "tuning": ebm.local_tuning(0.1, X)}
 CHAINS = partial(freeze, **LANGEVIN, num_flow_steps=0, num_local_steps=1)
 ML = ebm.maximum_likelihood(MODEL, ebm.persistent(CHAINS, num_chains=16, num_active=16))
@@ -94,6 +98,9 @@ REFUSED = {
     "local: lacks an option": (lambda: sample(local=blackjax.hmc), TypeError, "num_integration_steps=10"),
     "optimizer: text": (lambda: sample(optimizer="adam"), TypeError, r"optax.adam\(1e-3\); got 'adam'"),
     "loss: text": (lambda: sample(loss="kl"), TypeError, "loss must be a function"),
+    "target_acceptance_rate: text": (
+        lambda: sample(target_acceptance_rate="high"), TypeError, "target_acceptance_rate must be a number, got 'high'"
+    ),
     "loss: of nothing": (lambda: flowmcmc.losses.mixture(), ValueError, "at least one"),
     "flow_kernel: text": (lambda: sample(flow_kernel="imh"), TypeError, "flow_kernel must be a function"),
     "checkpoint: not a path": (lambda: sample(checkpoint=3), TypeError, "checkpoint folder must be a path, got 3"),
@@ -115,24 +122,32 @@ REFUSED = {
     "isir: fraction": (lambda: isir(density, FLOW, PARAMS, num_proposals=2.5), TypeError, "num_proposals"),
     "isir: no proposals": (lambda: isir(density, FLOW, PARAMS, num_proposals=0), ValueError, "num_proposals"),
     "jittered": (lambda: flowmcmc.jittered("mala"), TypeError, "local must be a function"),
+    "jittered: text": (lambda: flowmcmc.jittered(blackjax.mala, lowest="low"), TypeError, "lowest must be a number"),
+    "within_modes": (lambda: within_modes("mala"), TypeError, "local must be a function"),
     "neutra": (lambda: flowmcmc.neutra(blackjax.mala, None, None), TypeError, "flow must be a Flow"),
     "adaptive": (lambda: flowmcmc.adaptive(density, blackjax.mala, FLOW, step_size=np.nan), ValueError, "got nan"),
+    "adaptive: text": (
+        lambda: flowmcmc.adaptive(density, blackjax.mala, FLOW, step_size="0.1"), TypeError, "step_size must be a num"
+    ),
     "freeze": (lambda: freeze(density, blackjax.mala, FLOW, None), TypeError, "tuning must be a Tuning"),
     "smc: text": (lambda: smc("x"), TypeError, "logdensity_fn cannot be traced"),
     "smc: NaN everywhere": (lambda: smc(lambda x: jnp.nan * x[0]), ValueError, "not finite at any starting position"),
     "smc: a vector": (lambda: smc(lambda x: -(x**2)), TypeError, "logdensity_fn must return a floating scalar"),
+    "smc: target_ess": (lambda: smc(target_ess=None), TypeError, "target_ess must be a number, got None"),
     "smc: fraction": (lambda: smc(num_particles=10.5), TypeError, "num_particles must be an integer"),
     "fit_flow: no flow": (lambda: flowmcmc.fit_flow(0, None, DATA), TypeError, "flow must be a Flow"),
     "fit_flow: another shape": (lambda: flowmcmc.fit_flow(0, FLOW, DATA[:, :1]), ValueError, "positions have x"),
     "fit_flow: steps": (lambda: flowmcmc.fit_flow(0, FLOW, DATA, num_train_steps=-1), ValueError, "num_train_steps"),
     "fit_flow: batch": (lambda: flowmcmc.fit_flow(0, FLOW, DATA, batch_size=0), ValueError, "batch_size"),
     "flow: components": (lambda: gaussian_mixture(X, num_components=2.5), TypeError, "num_components must be an int"),
+    "flow: defensive": (lambda: gaussian_mixture(X, defensive="0"), TypeError, "defensive must be a number, got '0'"),
     "flow: text for a position": (lambda: real_nvp("x"), TypeError, "position must be made of arrays"),
     "marginal_mixtures": (lambda: flowmcmc.marginal_mixtures(X, num_components=0), ValueError, "num_components must"),
     "chain_mesh": (lambda: flowmcmc.chain_mesh("cpu"), TypeError, r"devices must be JAX devices.*got 'cpu'"),
     "shard_chains": (lambda: flowmcmc.shard_chains(STARTS, None), TypeError, "mesh must be one of flowmcmc.chain_mesh"),
     "mesh: text": (lambda: sample(mesh="all"), TypeError, "mesh must be one of flowmcmc.chain_mesh"),
     "model_weights": (lambda: flowmcmc.model_weights([1.0, 2.0]), TypeError, "log_zs must be a sequence of LogZ"),
+    "model_weights: prior": (lambda: flowmcmc.model_weights([LOG_Z], "even"), TypeError, "prior must be one number"),
     "model_weights: none": (lambda: flowmcmc.model_weights([]), ValueError, "log_zs must be finite"),
     "plot_chains": (lambda: flowmcmc.plot_chains(3), TypeError, "datatree must be a SampleResult or a DataTree"),
     "plot_pairs": (lambda: flowmcmc.plot_pairs(3), TypeError, "datatree must be"),
@@ -143,8 +158,12 @@ REFUSED = {
     "plot_report": (lambda: flowmcmc.plot_report(3, "x.html"), TypeError, "datatree must be"),
     "plot_energy": (lambda: ebm.plot_energy(3), TypeError, "trained must be"),
     "spline_flow": (lambda: flowmcmc.spline_flow(X, num_bins=1), ValueError, "num_bins must be at least 2"),
+    "spline_flow: bound": (lambda: flowmcmc.spline_flow(X, bound=[1]), TypeError, "bound must be a number, got a list"),
     "constrained": (lambda: flowmcmc.constrained(density, "positive"), TypeError, "constraints must hold"),
-    "normal: NaN scale": (lambda: flowmcmc.normal(X, scale=jnp.nan), ValueError, "scale must be positive"),
+    "normal: NaN scale": (lambda: flowmcmc.normal(X, scale=jnp.nan), ValueError, "scale must be finite"),
+    "normal: negative scale": (lambda: flowmcmc.normal(X, scale=-1.0), ValueError, "scale must be positive"),
+    "normal: NaN": (lambda: flowmcmc.normal(X, loc=jnp.nan), ValueError, "loc must be finite"),
+    "normal: text": (lambda: flowmcmc.normal(X, scale="wide"), TypeError, "scale must be a number, or.*'wide'"),
     "normal: scale of another shape": (lambda: flowmcmc.normal(X, scale=jnp.ones(3)), ValueError, r"shape \(3,\)"),
     "normal: infinite": (lambda: flowmcmc.normal(X, loc=jnp.inf), ValueError, "loc must be finite"),
     "normal: integers": (lambda: flowmcmc.normal(jnp.zeros(2, int)), TypeError, "floating arrays, got dtype int64"),
@@ -208,6 +227,7 @@ REFUSED_OF_RESULT = {
     "more: none": (lambda r: r.more(0), ValueError, "num_samples must be at least 1"),
     "more: text": (lambda r: r.more("5"), TypeError, "num_samples must be an integer"),
     "draw_until: NaN": (lambda r: flowmcmc.draw_until(r, min_ess=np.nan), ValueError, "must be positive, got nan"),
+    "draw_until: text": (lambda r: flowmcmc.draw_until(r, max_rhat="1"), TypeError, "max_rhat must be a number"),
     "draw_until: a tree": (lambda r: flowmcmc.draw_until(r.datatree), TypeError, "what flowmcmc.sample returned"),
     "draw_to_disk: a tree": (lambda r: flowmcmc.draw_to_disk(r.datatree, 3, "/x"), TypeError, "what flowmcmc.sample"),
     "summary: a dict": (lambda r: flowmcmc.summary({"x": STARTS}), TypeError, "DataTree with posterior.*got a dict"),
@@ -226,6 +246,15 @@ REFUSED_OF_RESULT = {
         lambda r: flowmcmc.log_z_importance(0, density, FLOW, PARAMS, num_draws=1.5), TypeError, "num_draws must be an"
     ),
 }  # fmt: skip
+
+
+@jax.custom_jvp
+def steep(x):
+    """A normal whose gradient is (+inf, -inf)."""
+    return density(x)
+
+
+steep.defjvp(lambda x, dx: (density(*x), jnp.inf * dx[0][0] - jnp.inf * dx[0][1]))
 
 
 def verdict(result) -> str:
@@ -258,6 +287,19 @@ SURVIVED = {
         lambda: sample(logdensity_fn=lambda x: density(x) + 0 * jnp.sqrt(x[0] - x[0])),
         lambda r: finite(r) and "local steps accepted 0.0 %: check the gradient" in verdict(r),
     ),
+    "a gradient that is +inf or -inf": (
+        lambda: sample(logdensity_fn=steep),
+        lambda r: finite(r) and "local steps accepted 0.0 %: check the gradient" in verdict(r),
+    ),
+    "fewer chains than dimensions": (
+        lambda: sample(positions=RNG.normal(size=(4, 12)), flow=gaussian_mixture(jnp.zeros(12), num_components=2)),
+        finite,
+    ),
+    "starts on a line": (lambda: sample(positions=STARTS[:, :1] * np.ones(2)), finite),
+    "far from zero for its width": (
+        lambda: sample(logdensity_fn=lambda x: density(x - 1e8), positions=STARTS + 1e8),
+        lambda r: finite(r) and abs(r.datatree.posterior["x"].values - 1e8).max() < 10,
+    ),
     "all chains at one place": (lambda: sample(positions=np.ones((8, 2))), finite),
     "one chain, one dimension, one draw": (
         lambda: sample(positions=STARTS[:1, 0], flow=gaussian_mixture(0.0, num_components=2), num_samples=1),
@@ -282,8 +324,10 @@ SURVIVED = {
         finite,
     ),
     "training that explodes": (
-        lambda: sample(flow=real_nvp(X, num_layers=1, hidden=4, num_components=1), optimizer=optax.sgd(1e30)),
-        lambda r: finite(r) and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(r.params.affine)),
+        lambda: sample(flow=real_nvp(X, num_layers=1, hidden=4, num_components=1), optimizer=optax.sgd(1e300)),
+        lambda r: finite(r)
+        and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(r.params))
+        and r.warmup.info.training.num_skipped.sum() > 0,
     ),
     "draws that are NaN": (
         lambda: flowmcmc.log_z_bridge(0, density, FLOW, PARAMS, np.full((2, 8, 2), np.nan), num_draws=100),
@@ -329,6 +373,37 @@ def test_survived(case):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_any_floating_dtype_of_positions_will_do(dtype):
     assert finite(sample(positions=STARTS.astype(dtype)))
+
+
+SINGLE = """
+import jax.numpy as jnp, numpy as np
+import flowmcmc
+
+starts = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
+options = {"num_warmup": 5, "num_samples": 30, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}
+flow = flowmcmc.gaussian_mixture(starts[0], num_components=2)
+
+def draws(logdensity, starts):
+    result = flowmcmc.sample(0, logdensity, starts, flow=flow, **options)
+    assert result.trace.position.dtype == np.float32 and np.isfinite(result.trace.position).all()
+    return result
+
+scale = np.array([1e-12, 1e12], np.float32)
+assert draws(lambda x: -0.5 * jnp.sum((x / scale) ** 2), starts * scale).trace.position[..., 1].std() > 1e11
+draws(lambda x: -0.5 * jnp.sum((x - 1e4) ** 2), starts + 1e4)
+draws(lambda x: -0.5 * jnp.sum(x**2), np.ones((8, 2), np.float32))
+options |= {"num_warmup": 20, "num_samples": 100}
+hole = draws(lambda x: jnp.where(x[0] > 1, jnp.nan, -0.5 * jnp.sum(x**2)), starts / 10)
+assert hole.trace.position[..., 0].max() <= 1 and hole.trace.info.num_flow_invalid.sum() > 0
+overflow = draws(lambda x: -jnp.exp(50 * jnp.abs(x[0])) - jnp.sum(x**2), starts / 100)
+assert flowmcmc.summary(overflow).verdict
+"""
+
+
+def test_single_precision(tmp_path):
+    (tmp_path / "single.py").write_text(SINGLE)
+    done = subprocess.run([sys.executable, tmp_path / "single.py"], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_every_public_function_is_in_the_table():

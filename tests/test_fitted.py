@@ -27,9 +27,9 @@ def test_warm_up_and_draws_share_one_program():
         assert result.settings["flow"] == "mixture"
         result = result.more(30, progress_bar=False)
         flowmcmc.run(0, result.algorithm, result.state, 200, progress_bar=False)
-        assert len(traced) == 2  # the other for 30 rounds at a time, in `more`
+        assert len(traced) == 1
         flowmcmc.sample(0, two_modes, result.trace.position[-1], **OPTIONS)
-        assert len(traced) > 2  # from positions the number of components is not known at first
+        assert len(traced) > 1  # from positions the number of components is not known at first
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
 

@@ -1,5 +1,7 @@
 """Bad input is refused in words, bad luck is survived and counted."""
 
+import arviz as az
+import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,8 @@ import pytest
 from targets import half_normal, normal
 
 import flowmcmc
-from flowmcmc.checks import check_density, check_positions
+from flowmcmc.checks import check_density, check_positions, check_start
+from flowmcmc.run import Trace
 
 STARTS = np.zeros((4, 2), np.float32)
 
@@ -17,6 +20,14 @@ BAD_POSITIONS = {
     "one number": (np.array(1.0), ValueError, "first axis"),
     "nothing": ({}, ValueError, "empty"),
     "chains differ": ({"a": np.zeros((4, 2)), "b": np.zeros(3)}, ValueError, "3 chains"),
+    "an axis's name": (
+        {"chain": np.zeros((4, 2)), "b": np.zeros(4)},
+        ValueError,
+        "'chain', which is the name of an axis",
+    ),
+    "one axis of another": ({"x": np.zeros((4, 2)), "x_dim_0": np.zeros(4)}, ValueError, "'x_dim_0'.*name of an axis"),
+    "one name by nesting": ({"a": {"b": np.zeros(4)}, "a.b": np.zeros(4)}, ValueError, "two leaves named 'a.b'"),
+    "one name by a slash": ({"a/b": np.zeros(4), "a.b": np.zeros(4)}, ValueError, "two leaves named 'a.b'"),
     "not finite": (np.array([[0.0], [np.nan]]), ValueError, "NaN"),
 }
 
@@ -46,6 +57,83 @@ def test_bad_positions_are_refused(name):
     positions, error, words = BAD_POSITIONS[name]
     with pytest.raises(error, match=words):
         flowmcmc.sample(0, normal, positions)
+
+
+@pytest.mark.parametrize("name", ["chain", "x_dim_0"])
+def test_a_density_to_start_from_with_bad_names_is_refused_before_it_is_drawn_from(name):
+    start = flowmcmc.Density(lambda position: 0.0, lambda rng_key: {"x": jnp.zeros(2), name: jnp.zeros(())})
+
+    def density(position):
+        pytest.fail("looked at the target")
+
+    with pytest.raises(ValueError, match=f"{name!r}, which is the name of an axis"):
+        check_start(jax.random.key(0), density, start)
+
+
+def traced(position):
+    """The Trace of three rounds of local steps."""
+    density = lambda position: -sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(position))
+    tuning = flowmcmc.Tuning((), jnp.array(0.1), jax.tree.map(lambda leaf: jnp.ones(leaf.shape[1:]), position))
+    frozen = flowmcmc.freeze(density, blackjax.mala, None, tuning, num_local_steps=1, num_flow_steps=0)
+    return flowmcmc.run(0, frozen, position, 3, progress_bar=False)[1]
+
+
+def test_a_slash_in_a_name_is_a_dot_in_the_datatree(tmp_path):
+    tree = flowmcmc.to_datatree(traced({"scope/a": jnp.zeros((4, 2)), "b": {"c/d": jnp.zeros(4)}}))
+    assert {name: v.shape for name, v in tree.posterior.data_vars.items()} == {"b.c.d": (4, 3), "scope.a": (4, 3, 2)}
+    tree.to_netcdf(tmp_path / "draws.nc")
+    assert set(az.from_netcdf(tmp_path / "draws.nc").posterior.data_vars) == {"b.c.d", "scope.a"}
+
+
+@pytest.mark.parametrize("names", [("chain", "b"), ("a/b", "a.b")])
+def test_what_a_datatree_would_lose_is_refused(names):
+    trace = Trace({name: np.zeros((3, 4)) for name in names}, traced({"x": jnp.zeros(4)}).info)
+    with pytest.raises(ValueError, match=r"rename (it|one of them)\."):
+        flowmcmc.to_datatree(trace)
+
+
+def test_only_traces_make_a_datatree():
+    for wrong in (3, np.zeros((3, 4))):
+        with pytest.raises(TypeError, match=r"trace must be the Trace .* with the sampler of .freeze., got"):
+            flowmcmc.to_datatree(wrong)
+        with pytest.raises(TypeError, match=r"warmup must be the Trace .* with the sampler of .adaptive., got"):
+            flowmcmc.to_datatree(None, warmup=wrong)
+    with pytest.raises(TypeError, match=r"got a Trace of NoneType; for draws from elsewhere call arviz\.from_dict"):
+        flowmcmc.to_datatree(Trace({"x": np.zeros((3, 4))}, None))
+    with pytest.raises(TypeError, match="warmup must be the Trace"):
+        flowmcmc.to_datatree(None, warmup=traced({"x": jnp.zeros(4)}))
+
+
+BAD_MIXTURES = {
+    "a name for a loss": (((1.0, "x"),), TypeError, "the loss of a mixture must be a function.*got 'x'"),
+    "no pair": ((flowmcmc.losses.forward_kl,), TypeError, r"pairs such as .*got a function \(forward_kl\)"),
+    "three": (((1.0, 2.0, flowmcmc.losses.forward_kl),), TypeError, "pairs such as"),
+    "a name for a number": ((("x", flowmcmc.losses.forward_kl),), TypeError, "must be one number, got 'x'"),
+    "the other way round": (((flowmcmc.losses.forward_kl, 1.0),), TypeError, "must be one number, got a function"),
+    "many numbers": (((jnp.ones(2), flowmcmc.losses.forward_kl),), TypeError, "must be one number"),
+    "NaN": (((np.nan, flowmcmc.losses.forward_kl),), ValueError, "must be finite, got nan"),
+    "nothing": ((), ValueError, "at least one"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MIXTURES)
+def test_bad_mixtures_of_losses_are_refused(name):
+    terms, error, words = BAD_MIXTURES[name]
+    with pytest.raises(error, match=words):
+        flowmcmc.losses.mixture(*terms)
+
+
+@pytest.mark.parametrize("number", [1, 0.5, np.float32(0.5), jnp.array(0.5)])
+def test_any_number_is_a_coefficient(number):
+    flowmcmc.losses.mixture((number, flowmcmc.losses.forward_kl), [0.5, flowmcmc.losses.reverse_kl])
+
+
+def test_a_coefficient_may_be_traced():
+    def value(coefficient):
+        flowmcmc.losses.mixture((coefficient, flowmcmc.losses.forward_kl))
+        return coefficient
+
+    assert jax.jit(value)(0.5) == 0.5
 
 
 @pytest.mark.parametrize("name", BAD_DENSITIES)

@@ -1,5 +1,7 @@
 """The bridge to NumPyro: density and prior against its own, the kernel inside MCMC, simulation-based calibration."""
 
+import re
+
 import arviz as az
 import blackjax
 import jax
@@ -14,6 +16,7 @@ from scipy import stats
 
 import flowmcmc
 from flowmcmc.numpyro import FlowMCMC, from_numpyro
+from flowmcmc.numpyro_kernel import FlowMCMCState
 
 QUIET = {"progress_bar": False}
 
@@ -72,7 +75,7 @@ def kernel(**options) -> FlowMCMC:
     return FlowMCMC(conjugate, flow=flow, options=steps, **options)
 
 
-def test_the_kernel_in_mcmc():
+def test_the_kernel_in_mcmc(capsys):
     mcmc = MCMC(kernel(), num_warmup=60, num_samples=300, num_chains=40, chain_method="vectorized", progress_bar=False)
     mcmc.run(jax.random.key(0), Y, extra_fields=("potential_energy", "accept_prob", "flow_accept_prob"))
     draws = mcmc.get_samples(group_by_chain=True)
@@ -83,13 +86,128 @@ def test_the_kernel_in_mcmc():
     assert extra["flow_accept_prob"].shape == (40, 300) and extra["flow_accept_prob"].mean() > 0.5
     u = {"mu": draws["mu"][3, 7], "tau": jnp.log(draws["tau"][3, 7])}
     np.testing.assert_allclose(extra["potential_energy"][3, 7], -from_numpyro(conjugate, Y).logdensity_fn(u), rtol=1e-9)
-    assert az.from_numpyro(mcmc).posterior.sizes["chain"] == 40
+    tree = az.from_numpyro(mcmc)
+    assert tree.posterior.sizes == {"chain": 40, "draw": 300}
+    assert set(tree.sample_stats.data_vars) == {"lp", "diverging", "acceptance_rate", "flow_accept_prob"}
+    np.testing.assert_allclose(tree.sample_stats["lp"], -extra["potential_energy"])
+    np.testing.assert_allclose(tree.sample_stats["acceptance_rate"], extra["accept_prob"])
+    assert {"mu", "tau", "sd"} == set(az.summary(tree).index)
     mcmc.print_summary()
+    shown = capsys.readouterr().out
+    assert re.search(r"mean +std +median +5\.0% +95\.0% +n_eff +r_hat", shown) and "Number of divergences: 0" in shown
+    found = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if len(line.split()) == 8}
+    assert set(found) == {"mu", "tau"}  # NumPyro leaves out deterministic sites
+    assert abs(float(found["mu"][0]) - float(draws["mu"].mean())) < 0.006 and float(found["mu"][6]) < 1.05
     # production holds the tuning: the next run goes on with the same flow
     tuning = mcmc.last_state.adaptive.tuning
     mcmc.post_warmup_state = mcmc.last_state
     mcmc.run(mcmc.post_warmup_state.rng_key, Y)
     jax.tree.map(np.testing.assert_array_equal, tuning, mcmc.last_state.adaptive.tuning)
+
+
+def test_warmup_then_a_thinned_run_with_a_progress_bar(capsys):
+    options = {"num_warmup": 20, "num_samples": 40, "num_chains": 8, "chain_method": "vectorized"}
+    mcmc = MCMC(kernel(), thinning=4, **options)
+    mcmc.progress_bar = True  # NumPyro turns it off under pytest-xdist
+    mcmc.warmup(jax.random.key(0), y=Y)
+    warm = mcmc.last_state
+    assert warm.i == warm.adaptive.round == 20
+    mcmc.run(jax.random.key(1), y=Y, extra_fields=("potential_energy",))
+    assert mcmc.last_state.i == 60 and mcmc.last_state.adaptive.round == 20
+    jax.tree.map(np.testing.assert_array_equal, warm.adaptive.tuning, mcmc.last_state.adaptive.tuning)
+    assert re.search(r"sample: 100%.*40/40 .*acceptance: local [01]\.\d\d, flow [01]\.\d\d", capsys.readouterr().err)
+    draws = mcmc.get_samples(group_by_chain=True)
+    assert draws["mu"].shape == (8, 10)
+    np.testing.assert_array_equal(draws["mu"][:, -1], mcmc.last_state.z["mu"])  # the last of each four
+    at = {"mu": draws["mu"], "tau": jnp.log(draws["tau"])}
+    energy = -jax.vmap(jax.vmap(from_numpyro(conjugate, y=Y).logdensity_fn))(at)
+    np.testing.assert_allclose(mcmc.get_extra_fields(group_by_chain=True)["potential_energy"], energy, rtol=1e-9)
+
+
+def test_arguments_by_name_are_those_by_place():
+    u = {"mu": jnp.array(0.7), "tau": jnp.array(0.4)}
+    by_name, by_place = from_numpyro(conjugate, y=Y), from_numpyro(conjugate, Y)
+    np.testing.assert_array_equal(by_name.logdensity_fn(u), by_place.logdensity_fn(u))
+    np.testing.assert_array_equal(by_name.prior.log_prob(u), by_place.prior.log_prob(u))
+    key = jax.random.key(0)
+    jax.tree.map(np.testing.assert_array_equal, by_name.prior.sample(key), by_place.prior.sample(key))
+    assert by_name.constrain(u) == by_place.constrain(u)
+
+
+def test_diagnostics_of_a_round_in_words():
+    state = FlowMCMCState(*[None] * 8)._replace(accept_prob=jnp.array([0.5, 0.75]), flow_accept_prob=jnp.zeros(2))
+    assert kernel().get_diagnostics_str(state) == "acceptance: local 0.62, flow 0.00"
+
+
+@pytest.mark.parametrize("how", ["sequential", "parallel"])
+@pytest.mark.filterwarnings("ignore:There are not enough devices")
+def test_chains_that_do_not_know_of_each_other_are_refused(how):
+    mcmc = MCMC(kernel(), num_warmup=5, num_samples=5, num_chains=2, chain_method=how, **QUIET)
+    with pytest.raises(ValueError, match='chain_method="vectorized"; "parallel" and "sequential" would'):
+        mcmc.run(jax.random.key(0), Y)
+
+
+def learned():
+    """A site that only variational inference would learn."""
+    scale = numpyro.param("scale", 3.0, constraint=constraints.positive)
+    numpyro.sample("x", dist.Normal(0.0, scale))
+
+
+def improper():
+    numpyro.sample("x", dist.ImproperUniform(constraints.real, (), ()))
+    numpyro.factor("y", 0.0)
+
+
+@pytest.mark.parametrize(
+    "model, words",
+    [
+        (learned, "site 'scale' is a numpyro.param.*initial value.*numpyro.sample, or write a number in its place"),
+        (improper, "prior that cannot be drawn from, an improper one perhaps: give every latent site a proper one"),
+    ],
+)
+def test_sites_without_a_prior_are_refused(model, words):
+    with pytest.raises(ValueError, match=words):
+        from_numpyro(model)
+    mcmc = MCMC(FlowMCMC(model), num_warmup=5, num_samples=5, num_chains=4, chain_method="vectorized", **QUIET)
+    with pytest.raises(ValueError, match=words):
+        mcmc.run(jax.random.key(0))
+
+
+def scoped(y=None):
+    with numpyro.handlers.scope(prefix="group"):
+        mu = numpyro.sample("mu", dist.Normal(0.0, 1.0))
+        numpyro.deterministic("twice", 2 * mu)
+    numpyro.sample("y", dist.Normal(mu, 1.0), obs=y)
+
+
+def test_a_scope_is_a_dot_in_the_datatree():
+    bridge = from_numpyro(scoped, 0.5)
+    one = {"group/mu": jnp.ones((4,))}
+    tuning = flowmcmc.Tuning((), jnp.array(0.1), {"group/mu": jnp.array(1.0)})
+    frozen = flowmcmc.freeze(bridge.logdensity_fn, blackjax.mala, None, tuning, num_local_steps=1, num_flow_steps=0)
+    trace = flowmcmc.run(0, frozen, one, 5, progress_bar=False)[1]
+    known = jax.vmap(jax.vmap(bridge.constrain))(trace.position)
+    tree = flowmcmc.to_datatree(trace._replace(position=jax.device_get(known)))
+    assert set(tree.posterior.data_vars) == {"group.mu", "group.twice"}
+
+
+def test_sites_that_a_datatree_cannot_hold_are_refused():
+    def named_like_an_axis():
+        numpyro.deterministic("draw", numpyro.sample("x", dist.Normal(0.0, 1.0)))
+
+    def same_name():
+        scoped()
+        numpyro.sample("group.mu", dist.Normal(0.0, 1.0))
+
+    with pytest.raises(ValueError, match="model has a leaf named 'draw', which is the name of an axis"):
+        from_numpyro(named_like_an_axis)
+    with pytest.raises(ValueError, match=r"model has two leaves named 'group\.mu'"):
+        from_numpyro(same_name)
+
+
+def test_the_docstring_says_where_chains_start():
+    first = " ".join(FlowMCMC.__doc__.split("\n\n")[1].split())
+    assert "Chains start by NumPyro's `init_strategy`" in first and "does NOT search for modes" in first
 
 
 def test_what_would_be_wrong_in_silence_is_refused():
@@ -186,3 +304,57 @@ def test_constraints_without_a_model():
         flowmcmc.constrained(logdensity, {"rate": 3, "weights": constraints.simplex})
     with pytest.raises(ValueError, match="no map from the real numbers"):
         flowmcmc.constrained(logdensity, {"rate": constraints.boolean, "weights": constraints.simplex})
+    with pytest.raises(TypeError, match="logdensity_fn must be a function"):
+        flowmcmc.constrained("x", {"rate": constraints.positive})
+
+
+SQUARE = {
+    "interval": constraints.interval(-1.0, 3.0),
+    "an interval for each": constraints.interval(jnp.array([0.0, -2.0, 1.0]), jnp.array([0.5, 5.0, 100.0])),
+    "unit interval": constraints.unit_interval,
+    "circular": constraints.circular,
+    "positive": constraints.positive,
+    "softplus": constraints.softplus_positive,
+    "above": constraints.greater_than(2.0),
+    "below": constraints.less_than(-2.0),
+    "ordered": constraints.ordered_vector,
+    "positive ordered": constraints.positive_ordered_vector,
+    "many": constraints.independent(constraints.positive, 1),
+    "real": constraints.real,
+}
+
+
+@pytest.mark.parametrize("name", SQUARE)
+def test_the_jacobian_of_a_constraint_is_in_the_density(name):
+    problem = flowmcmc.constrained(lambda x: -jnp.sum(x["a"] ** 2), {"a": SQUARE[name]})
+    for seed in range(3):
+        u = {"a": 2 * jax.random.normal(jax.random.key(seed), (3,))}
+        x = problem.constrain(u)
+        assert np.all(SQUARE[name](x["a"]))
+        np.testing.assert_allclose(problem.unconstrain(x)["a"], u["a"], rtol=1e-8)
+        jacobian = jax.jacobian(problem.constrain)(u)["a"]["a"]
+        expected = -np.sum(x["a"] ** 2) + np.linalg.slogdet(jacobian)[1]
+        np.testing.assert_allclose(problem.logdensity_fn(u), expected, rtol=1e-8)
+
+
+def test_mass_on_an_interval_is_kept():
+    """The parabola 3 (3 - x) (x + 1) / 32 on (-1, 3) has mass 1 and mean 1 on the whole line too."""
+    problem = flowmcmc.constrained(lambda x: jnp.log(3 * (3 - x) * (x + 1) / 32), constraints.interval(-1.0, 3.0))
+    u = jnp.linspace(-30.0, 30.0, 20_001)
+    p = np.exp(jax.vmap(problem.logdensity_fn)(u)) * float(u[1] - u[0])
+    np.testing.assert_allclose([p.sum(), p @ jax.vmap(problem.constrain)(u)], [1.0, 1.0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "constraint, words",
+    [
+        (constraints.interval(3.0, -1.0), "lower one first; half a line is constraints.greater_than"),
+        (constraints.interval(0.0, jnp.inf), "must have finite bounds"),
+        (constraints.sphere, "no map from the real numbers"),
+        (constraints.dependent, "no map from the real numbers"),
+        (constraints.integer_interval(0, 3), "no map from the real numbers"),
+    ],
+)
+def test_constraints_without_a_map_are_refused(constraint, words):
+    with pytest.raises(ValueError, match=words):
+        flowmcmc.constrained(lambda x: 0.0, {"a": constraint})

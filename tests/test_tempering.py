@@ -1,6 +1,9 @@
 """Tempered SMC: the law of the particles and log Z over many seeds, hard supports, and `sample` from a density."""
 
+from dataclasses import dataclass
+
 import blackjax
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -120,3 +123,50 @@ def test_sample_finds_the_modes_from_a_density():
 def test_two_modes_by_target_name():
     particles = tempered_smc(0, two_modes, START, **QUIET)
     assert np.isfinite(np.asarray(particles.positions)).all()
+
+
+def test_chains_start_from_all_ancestors(monkeypatch):
+    monkeypatch.setattr(
+        "flowmcmc.defaults.tempered_smc",
+        lambda *_, num_particles, **__: tempering.Particles(jnp.arange(num_particles), 0.0, *np.zeros((2, 1))),
+    )
+    for chains in (1, 100, 300, 700, 1100, 2000):
+        chosen, others = flowmcmc.defaults.search(
+            None, None, None, num_chains=chains, num_particles=2000, local=blackjax.mala, progress_bar=False
+        )
+        assert len(chosen) == chains and sorted([*chosen.tolist(), *others.tolist()]) == list(range(2000))
+        assert np.diff(chosen).max(initial=0) <= 2000 / chains + 1 and 2000 - chosen[-1] <= 2000 / chains + 1
+
+
+def test_options_are_looked_at_before_the_search(monkeypatch):
+    monkeypatch.setattr("flowmcmc.defaults.tempered_smc", lambda *_, **__: pytest.fail("searched"))
+    three = jax.sharding.AbstractMesh((3,), ("chains",))
+    for options in (
+        {"target_acceptance_rate": 2.0},
+        {"num_local_steps": -1},
+        {"flow": 3},
+        {"history_size": 1},
+        {"optimizer": 3},
+        {"mesh": three},
+        {"local": 3},
+        {"num_chains": 3000},
+    ):
+        with pytest.raises((TypeError, ValueError), match=next(iter(options)).replace("mesh", "devices")):
+            flowmcmc.sample(0, two_modes, START, progress_bar=False, **options)
+
+
+@dataclass
+class Data:
+    """A density with data, which has no hash."""
+
+    centre: np.ndarray
+
+    def __call__(self, x):
+        return -0.5 * jnp.sum((x - self.centre) ** 2)
+
+
+def test_a_density_without_a_hash():
+    options = {"num_chains": 20, "num_particles": 200, "num_warmup": 15, "num_samples": 50, "progress_bar": False}
+    result = flowmcmc.sample(0, Data(np.ones(2)), START, **options)
+    assert np.abs(result.trace.position.mean((0, 1)) - 1).max() < 0.5
+    assert tempered_smc(0, Data(np.ones(2)), START, **QUIET).positions.shape == (400, 2)

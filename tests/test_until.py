@@ -1,5 +1,8 @@
 """Drawing until targets are met, or time is up."""
 
+import time
+from dataclasses import replace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +37,30 @@ def test_time_ends_it(result):
     done = flowmcmc.draw_until(result, min_ess=1e12, max_seconds=0.5, **QUIET)
     assert done.settings["stopped"] == "out of time"
     assert len(done.trace.position) > 20
+
+
+def test_draws_read_from_a_folder_say_nothing_of_the_time(result):
+    fast = replace(result, settings=result.settings | {"sampling_seconds": 1e-6})
+    blocks = []
+    draw = type(result).more
+
+    def slow(self, num_samples, **options):
+        blocks.append(num_samples)
+        time.sleep(0.01 * num_samples)
+        return draw(self, num_samples, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(result), "more", slow)
+        began = time.perf_counter()
+        flowmcmc.draw_until(fast, min_ess=1e12, max_seconds=2.5, **QUIET)
+    assert blocks[0] == 100 and max(blocks[1:]) <= 150 and time.perf_counter() - began < 10
+
+
+def test_a_slow_density_gets_few_draws(result):
+    slow = replace(result, settings=result.settings | {"sampling_seconds": 200.0})  # ten seconds each
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(result), "more", lambda self, n, **_: pytest.fail(f"{n} draws") if n > 3 else self)
+        assert flowmcmc.draw_until(slow, min_ess=1e12, max_seconds=30, **QUIET).settings["stopped"] == "interrupted"
 
 
 def test_interruption_ends_it(result, interrupt):

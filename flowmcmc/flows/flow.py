@@ -15,7 +15,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
-from flowmcmc.arguments import as_arrays, check_counts
+from flowmcmc.arguments import as_arrays, check_counts, check_numbers
 from flowmcmc.base import Array, Bijection, Flow, PyTree
 from flowmcmc.flows import mixture as base
 from flowmcmc.flows.coupling import Elementwise, affine, coupling
@@ -52,7 +52,8 @@ def gaussian_mixture(position: PyTree, *, num_components: int | None = None, def
         One position (any pytree of floating arrays, no chain axis): gives shapes and dtype.
     num_components
         The most components that `fit` may use; it chooses their number, and whether covariances are full, shrunk or
-        shared, on held-out states. None means 16, and fewer above 64 dimensions, where each has d^2 numbers to learn.
+        shared, on held-out states. None means 40 in up to 10 dimensions, 16 from 16 to 64, and fewer above, where each
+        has d^2 numbers to learn.
     defensive
         Weight of a broad Student-t density (3 degrees of freedom, twice the chains' covariance scale), in [0, 1).
 
@@ -115,6 +116,7 @@ def spline_flow(
         As in `real_nvp`.
     """
     check_counts({"num_bins": num_bins}, smallest=2)
+    check_numbers({"bound": bound})
     if not bound > 0:
         raise ValueError(f"bound must be positive, got {bound}.")
     return build(position, rational_quadratic(num_bins, bound), num_layers, hidden, num_components, defensive)
@@ -232,5 +234,6 @@ def check_options(position, vector, num_layers, hidden, num_components, defensiv
     if vector.size == 0:
         raise ValueError("position is empty: a flow needs at least one coordinate.")
     check_counts({"num_layers": num_layers, "hidden": hidden, "num_components": num_components})
+    check_numbers({"defensive": defensive})
     if not 0.0 <= defensive < 1.0:
         raise ValueError(f"defensive must lie in [0, 1), got {defensive}.")

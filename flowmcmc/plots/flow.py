@@ -6,10 +6,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from flowmcmc.arguments import check_result
+from flowmcmc.arguments import check_counts, check_result
 from flowmcmc.base import PyTree
 from flowmcmc.diagnostics import coordinate_names
-from flowmcmc.plots.parts import CHAINS, FLOW, central, chosen, every, new_figure, saved
+from flowmcmc.plots.parts import CHAINS, FLOW, central, check_path, chosen, every, new_figure, saved
 from flowmcmc.run import as_key
 from flowmcmc.weights import effective_fraction, flow_draws, log_mean_exp, target_log_weights
 
@@ -51,9 +51,12 @@ def plot_flow(
 
     Raises
     ------
-    ValueError
-        If the run has no draws or made no flow steps, or a coordinate has another name.
+    TypeError, ValueError, OSError
+        Before anything is computed, if `path` cannot be written, `num_draws` is not positive, the run has no draws or
+        made no flow steps, or a coordinate has another name.
     """
+    check_path(path)
+    check_counts({"num_draws": num_draws})
     check_result(result)
     if result.trace is None:
         raise ValueError("warm-up was interrupted, so there are no draws to compare the flow with: call sample again.")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
+from flowmcmc.arguments import check_counts
 from flowmcmc.diagnostics import ModeWeights, coordinate_names, draws_of, mode_weights
-from flowmcmc.plots.parts import central, chosen, colours_of, draw_rows, every, new_figure, saved
+from flowmcmc.plots.parts import central, check_path, chosen, colours_of, draw_rows, every, new_figure, saved
 
 __all__ = ["plot_chains", "plot_modes", "plot_pairs"]
 
@@ -30,7 +31,14 @@ def plot_chains(datatree, path: str | Path | None = None, *, modes=None, num_cha
     Returns
     -------
     The ``matplotlib.figure.Figure``.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        Before anything is computed, if `path` cannot be written or `num_chains` is not positive.
     """
+    check_path(path)
+    check_counts({"num_chains": num_chains})
     weights, names = mode_weights(datatree, modes), coordinate_names(datatree)
     flat, labels = pooled(datatree, weights)
     figure = new_figure(13, 4)
@@ -57,7 +65,14 @@ def plot_modes(datatree, path: str | Path | None = None, *, modes=None, num_chai
     Returns
     -------
     The ``matplotlib.figure.Figure``.
+
+    Raises
+    ------
+    TypeError, ValueError, OSError
+        Before anything is computed, if `path` cannot be written or `num_chains` is not positive.
     """
+    check_path(path)
+    check_counts({"num_chains": num_chains})
     weights = mode_weights(datatree, modes)
     figure = new_figure(11, 3.8)
     raster, bars = figure.subplots(1, 2, width_ratios=(7, 3))
@@ -84,9 +99,10 @@ def plot_pairs(datatree, path: str | Path | None = None, *, modes=None, coordina
 
     Raises
     ------
-    ValueError
-        If a coordinate has another name.
+    TypeError, ValueError, OSError
+        Before anything is computed, if `path` cannot be written or a coordinate has another name.
     """
+    check_path(path)
     columns, names = chosen(coordinate_names(datatree), coordinates, 4)
     weights = mode_weights(datatree, modes)
     colours = colours_of(len(weights.weights))

@@ -1,11 +1,26 @@
 """What the pictures share: figures outside pyplot, a colour for each mode, the coordinates asked for."""
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["CHAINS", "FLOW", "central", "chosen", "colours_of", "draw_rows", "every", "new_figure", "saved"]
+from flowmcmc.arguments import shown
+
+__all__ = [
+    "CHAINS",
+    "FLOW",
+    "central",
+    "check_path",
+    "chosen",
+    "colours_of",
+    "draw_rows",
+    "every",
+    "new_figure",
+    "saved",
+]
 
 CHAINS, FLOW = "0.7", "C1"  # colours
 NUM_POINTS = 4000  # in a cloud: more hide each other, and make vector files large
@@ -20,6 +35,34 @@ def new_figure(width: float, height: float) -> Any:
     except ImportError as error:
         raise ImportError("pictures need matplotlib: pip install 'flowmcmc[demo]'.") from error
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def check_path(path) -> None:
+    """Raise, before anything is computed, what saving a picture to `path` (None: nowhere; or an open file) would raise.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no path, or has a suffix that matplotlib knows no format for.
+    OSError
+        If it is a folder, in a folder that does not exist, or may not be written.
+    """
+    if path is None or hasattr(path, "write"):
+        return
+    if not isinstance(path, (str, os.PathLike)):
+        raise TypeError(f"path must name a file, such as 'picture.png'; got {shown(path)}.")
+    file = Path(path)
+    known = new_figure(1, 1).canvas.get_supported_filetypes()
+    if file.is_dir():
+        raise IsADirectoryError(f"path {file} is a folder: name a file in it, such as {file / 'picture.png'}.")
+    if not file.parent.is_dir():
+        raise FileNotFoundError(f"path {file} cannot be written: there is no folder {file.parent}; make it first.")
+    if (suffix := file.suffix[1:].lower()) and suffix not in known:
+        raise ValueError(
+            f"path {file} has a suffix of no known picture format: take one of {', '.join(sorted(known))}."
+        )
+    if not os.access(file if file.exists() else file.parent, os.W_OK):
+        raise PermissionError(f"path {file} may not be written by this user: name a file elsewhere.")
 
 
 def saved(figure, path):

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flowmcmc.arguments import check_tree
+from flowmcmc.arguments import check_counts, check_tree
 from flowmcmc.diagnostics import coordinate_names, draws_of
-from flowmcmc.plots.parts import FLOW, chosen, draw_rows, new_figure, saved
+from flowmcmc.plots.parts import FLOW, check_path, chosen, draw_rows, new_figure, saved
 
 __all__ = ["plot_ranks", "plot_warmup"]
 
@@ -31,9 +31,10 @@ def plot_warmup(datatree, path: str | Path | None = None):
 
     Raises
     ------
-    ValueError
-        If there is no warm-up history.
+    TypeError, ValueError, OSError
+        Before anything is computed, if `path` cannot be written or there is no warm-up history.
     """
+    check_path(path)
     tree = getattr(datatree, "datatree", datatree)
     check_tree(tree)
     if "warmup_history" not in tree.children:
@@ -88,9 +89,12 @@ def plot_ranks(
 
     Raises
     ------
-    ValueError
-        If a coordinate has another name.
+    TypeError, ValueError, OSError
+        Before anything is computed, if `path` cannot be written, `num_bins` is not positive, or a coordinate has
+        another name.
     """
+    check_path(path)
+    check_counts({"num_bins": num_bins})
     from arviz_stats.base.array import array_stats
 
     columns, names = chosen(coordinate_names(datatree), coordinates, 4)
