@@ -115,7 +115,7 @@ def judge(target, sums, squares, counts, modes, blocks, last, *, is_cloud: bool)
 def show(rows: list[dict]) -> None:
     """Medians over seeds, a line for each target, sampler and budget."""
     import numpy as np
-    from _report import rate
+    from _report import overall, rate
 
     print(
         f"{'target':<20}{'sampler':<15}{'budget':>7}{'seeds':>6}{'CPU s':>8}{'first s':>8}{'ESS/CPU s':>11}"
@@ -130,11 +130,9 @@ def show(rows: list[dict]) -> None:
 
         value = rate(mine)
         per_second = float("nan") if value is None else value
-        z = np.array([r["z_overall"] for r in mine])
-        overall = 1 / np.mean(z**2) / median("cpu_seconds")
         print(
             f"{key[0]:<20}{key[2]:<15}{key[1]:>7.0f}{len(mine):>6}{median('cpu_seconds'):>8.1f}"
-            f"{median('cpu_seconds_to_first_draws'):>8.1f}{per_second:>11.0f}{overall:>9.0f}{median('weight_error'):>9.4f}"
+            f"{median('cpu_seconds_to_first_draws'):>8.1f}{per_second:>11.0f}{overall(mine):>9.0f}{median('weight_error'):>9.4f}"
             f"{median('variance_error'):>9.3f}{median('rhat'):>8.3f}"
         )
 

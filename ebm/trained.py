@@ -5,6 +5,7 @@ a mode that training never knew of has a chance to show; log Z is the bridge bet
 """
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,10 +109,13 @@ class EBM:
         path = Path(path).absolute()
         if path.exists():
             raise FileExistsError(f"path {path} exists: remove it, or name another.")
+        writing = path.with_name(f"{path.name}.writing")  # renamed when complete
+        shutil.rmtree(writing, ignore_errors=True)
         with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save(path / "state", self.arrays())
+            checkpointer.save(writing / "state", self.arrays())
         num_chains = len(jax.tree.leaves(self.positions)[0])
-        (path / "model.json").write_text(json.dumps({"num_chains": num_chains, "log_z": self.log_z._asdict()}))
+        (writing / "model.json").write_text(json.dumps({"num_chains": num_chains, "log_z": self.log_z._asdict()}))
+        writing.rename(path)
 
     def arrays(self) -> dict:
         """What orbax keeps."""

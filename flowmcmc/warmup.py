@@ -28,6 +28,7 @@ __all__ = ["WarmUp", "kept_warmup", "warm_up"]
 
 ENOUGH = 0.4  # mean acceptance of flow proposals at which no dearer flow is tried
 MAX_WAIT = 15  # rounds in a row without an accepted proposal, for the worst chain
+CHEAP_WAIT = 30  # the same for a cheap flow: layers take longer to train than such waits cost
 OFTEN = 0.1  # share of rounds with an accepted proposal that is enough for a cheap flow, if all chains have their part
 CHANCE = 4.0  # times the longest wait to be expected if proposals are as hard to come by everywhere
 HOPELESS = 0.2  # below it another cheap flow is tried too
@@ -123,7 +124,8 @@ def warm_up(
             traces.append(trace)
             is_partial = len(trace.info.step_size) < size
             rate, longest, is_even, gain, loss = judge(trace)
-            has_converged = (rate >= ENOUGH and longest <= MAX_WAIT) or (is_cheap and is_even)
+            allowed = CHEAP_WAIT if is_cheap else MAX_WAIT
+            has_converged = (rate >= ENOUGH and longest <= allowed) or (is_cheap and is_even)
             if is_partial or has_converged or gain < STILL_LEARNING or loss > lowest_loss:
                 break
         lowest_loss = min(lowest_loss, loss)

@@ -77,6 +77,17 @@ def test_save_and_load_give_the_same_model(trained, tmp_path):
         ebm.load(tmp_path / "nothing", MODEL, FLOW)
 
 
+def test_a_save_that_fails_can_be_done_again(trained, tmp_path, monkeypatch):
+    model = trained[1]
+    with monkeypatch.context() as patch:
+        patch.setattr("ebm.trained.json.dumps", lambda _: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            model.save(tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+    model.save(tmp_path / "model")
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
 def test_no_likelihood_without_a_trustworthy_log_z(trained):
     doubtful = LogZ(0.0, 0.1, 0.5, 0.1, ("a mode is probably lost",), True, (-1.0, 1.0))
     model = ebm.EBM(MODEL, trained[0].theta, FLOW, trained[1].tuning, trained[1].positions, doubtful, blackjax.mala)

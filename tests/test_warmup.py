@@ -114,6 +114,13 @@ def test_layers_train_on_while_they_learn_and_are_ahead(monkeypatch, loss_of_lay
     assert len(warm.trace.info.step_size) == 7 + blocks * 7
 
 
+@pytest.mark.parametrize(("rate", "longest", "rounds"), [(0.5, 25, 7), (0.5, 40, 14), (0.3, 25, 14)])
+def test_some_wait_is_not_worth_layers_if_most_proposals_are_accepted(monkeypatch, rate, longest, rounds):
+    monkeypatch.setattr(warmup, "judge", lambda trace: (rate, longest, False, 0.0, 1.0))
+    warm = warm_all(small_flows(jnp.zeros(2)), keep_info)
+    assert len(warm.trace.info.step_size) == rounds
+
+
 @pytest.mark.parametrize(("share", "num_stuck", "is_enough"), [(0.2, 0, True), (0.8, 1, False), (0.03, 0, False)])
 def test_rejected_often_is_enough_if_no_chain_is_stuck(share, num_stuck, is_enough):
     accepted = np.random.default_rng(0).random((140, 100)) < share
