@@ -106,7 +106,7 @@ def curves(rows: list[dict], path) -> None:
         axis.set(
             xscale="log",
             yscale="log",
-            title=NAMES[target] if "," in NAMES[target] else f"two Gaussians, {NAMES[target]}",
+            title=f"two Gaussians, {NAMES[target]}" if NAMES[target].startswith("d = ") else NAMES[target],
         )
         axis.set_xticks([20, 60, 180], ["20", "60", "180"], minor=False)
         axis.minorticks_off()
