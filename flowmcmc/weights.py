@@ -115,10 +115,13 @@ def bridge(on_flow: np.ndarray, on_target: np.ndarray) -> tuple[float, float]:
         ends = expit(log_odds + on_flow - log_r).mean(), expit(log_r - log_odds - on_target).mean()
         return (1 - share) * ends[0] - share * ends[1]
 
-    # monotone, so its root is the fixed point of Meng and Wong's iteration
-    known = np.concatenate([on_flow[np.isfinite(on_flow)], on_target[np.isfinite(on_target)]])
-    margin = 50 + abs(log_odds)
-    log_z = float(root_scalar(excess, bracket=(known.min() - margin, known.max() + margin), xtol=1e-10).root)
+    # monotone, so its root is the fixed point of Meng and Wong's iteration. The search begins at the bulk and only
+    # bisects: a flow draw may weigh e^-3e38, and far out the function is flat, where interpolation does not get away
+    centre, width = np.median(finite), 1.0
+    while excess(centre - width) < 0 or excess(centre + width) > 0:
+        width *= 2
+    ends = centre - width, centre + width
+    log_z = float(root_scalar(excess, bracket=ends, method="bisect", xtol=1e-10, maxiter=1000).root)
     on_flow, on_target = expit(log_odds + on_flow - log_z), expit(log_z - log_odds - on_target)
     flow_error = on_flow.std() / on_flow.mean() / np.sqrt(on_flow.size)
     return log_z, float(np.hypot(flow_error, relative_error(on_target)))

@@ -300,3 +300,13 @@ def test_model_weights_pass_on_problems_and_refuse_what_has_no_answer():
     ):
         with pytest.raises(ValueError, match=named):
             model_weights(log_zs, prior)
+
+
+def test_a_flow_draw_of_hardly_any_weight_does_not_move_the_bridge():
+    rng = np.random.default_rng(0)
+    on_flow, on_target = rng.normal(-0.02, 0.2, 10_000), rng.normal(0.02, 0.2, (100, 100))
+    on_flow[0] = -100.0
+    expected = bridge(on_flow, on_target)
+    for lowest in (-1e3, -7e7, -1e30, -3e38, -np.inf):
+        on_flow[0] = lowest
+        assert np.allclose(bridge(on_flow, on_target), expected, atol=1e-8)
