@@ -21,7 +21,16 @@ from flowmcmc.base import Array, Flow, PyTree, SamplingAlgorithm, num_chains
 from flowmcmc.devices import mesh_of, on_chains, on_every_device, using
 from flowmcmc.flows import FlowParams, trimmed
 from flowmcmc.rounds import FrozenState, RoundInfo, Tuning
-from flowmcmc.run import CHUNK_SIZE, Trace, compile_chunk, compiler_options, describe, keep_all, strongly_typed
+from flowmcmc.run import (
+    CHUNK_SIZE,
+    Trace,
+    compile_chunk,
+    compiler_options,
+    describe,
+    first_rows,
+    keep_all,
+    strongly_typed,
+)
 from flowmcmc.step_size import step_size_adaptation
 from flowmcmc.training import TrainingInfo
 
@@ -86,7 +95,7 @@ def fitted_rounds(
                 tuning = jax.tree.map(np.asarray, Tuning(params, step_size, state.tuning.scale))
                 size = min(ROUNDS, num_rounds - done)
                 after, kept = advance(key_rounds, FrozenState(state.position, tuning), done, size)
-                kept = jax.tree.map(lambda leaf: np.asarray(leaf)[:size], kept)  # noqa: B023
+                kept = first_rows(kept, size)
                 is_due = (seen := num_seen(state) + size * num_chains(state.position)) >= GROWTH * num_fitted
                 num_fitted = seen if is_due else num_fitted
                 rate = np.mean(kept.info.local_acceptance_rate)

@@ -119,7 +119,7 @@ def drive(rng_key, algorithm, positions, num_rounds, keep, chunk_size, progress_
                 size = min(size, chunk_size, num_rounds - done)
                 began = time.perf_counter()
                 sampler, kept = advance(rng_key, state.sampler, state.round, size)
-                piece = jax.tree.map(lambda leaf: np.asarray(leaf)[:size], kept)  # noqa: B023
+                piece = first_rows(kept, size)
                 seconds = time.perf_counter() - began
                 pieces.append(piece)
                 state = RunState(state.round + size, sampler)
@@ -138,6 +138,12 @@ def drive(rng_key, algorithm, positions, num_rounds, keep, chunk_size, progress_
     # Ctrl-C may have fallen between keeping a piece and counting it
     done = state.round - first
     return state, jax.tree.map(lambda *leaves: np.concatenate(leaves)[:done], *pieces)
+
+
+def first_rows(kept: PyTree, size: int) -> PyTree:
+    """On the host; copies where there are more, since a view would keep the memory of all."""
+    rows = jax.tree.map(np.asarray, kept)
+    return jax.tree.map(lambda leaf: leaf if len(leaf) == size else leaf[:size].copy(), rows)
 
 
 def as_key(rng_key) -> Array:
