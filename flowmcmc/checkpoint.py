@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowmcmc.base import PyTree, SamplingAlgorithm
+from flowmcmc.devices import mesh_of
 from flowmcmc.run import CHUNK_SIZE, RunState, keep_all, run
 
 __all__ = ["Checkpoint", "digest", "drawn", "placed_like", "writable"]
@@ -163,10 +164,11 @@ def drawn(
 
 
 def placed_like(positions: PyTree, loaded: PyTree) -> PyTree:
-    """What was loaded, on the devices where `positions` are."""
-    return jax.tree.map(
-        lambda old, new: jax.device_put(new, old.sharding), jax.tree.map(jnp.asarray, positions), loaded
-    )
+    """What was loaded, on the mesh where `positions` are; without one it stays where JAX puts it, or what is compiled
+    would be compiled again for arrays that are bound to a device."""
+    if mesh_of(positions) is None:
+        return jax.tree.map(jnp.asarray, loaded)
+    return jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), positions, loaded)
 
 
 def writable(folder) -> Path:

@@ -15,11 +15,13 @@ OPTIONS = {"num_chains": 20, "num_particles": 400, "num_warmup": 60, "num_sample
 
 
 def test_warm_up_and_draws_share_one_program():
-    traced = []
+    traced, compiled = [], []
 
     def listen(event, duration, fun_name="", **_):
         if event.endswith("jaxpr_trace_duration") and fun_name == "advance":
             traced.append(duration)
+        if event.endswith("backend_compile_duration") and "advance" in fun_name:
+            compiled.append(duration)
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
@@ -27,7 +29,7 @@ def test_warm_up_and_draws_share_one_program():
         assert result.settings["flow"] == "mixture"
         result = result.more(30, progress_bar=False)
         flowmcmc.run(0, result.algorithm, result.state, 200, progress_bar=False)
-        assert len(traced) == 1
+        assert len(traced) == 1 == len(compiled)
         flowmcmc.sample(0, two_modes, result.trace.position[-1], **OPTIONS)
         assert len(traced) > 1  # from positions the number of components is not known at first
     finally:
