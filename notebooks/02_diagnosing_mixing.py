@@ -192,9 +192,9 @@ print(report("starts in one mode", one_mode))
 # %% [markdown]
 # Half of the density is missing, and most numbers look as good as in the healthy run, or better. This is not a flaw of
 # one diagnostic: draws that never saw a region hold no information about it. The sampler was exact, but 500 rounds are
-# not enough for a jump that happens once in a very long time. Here one chain of sixty stumbled upon another mode, by a
-# proposal from the broad part of the flow (`defensive`), and its long wait there gives the run away. Do not count on
-# it: of the remaining mode there is no trace.
+# not enough for a jump that happens once in a very long time. Here two chains of sixty stumbled upon one of the other
+# modes each, by a proposal from the broad part of the flow (`defensive`), and their long waits there give the run away.
+# Do not count on it: with other seeds there is no trace of a mode.
 #
 # What helps is outside of the draws:
 #
