@@ -34,27 +34,21 @@ def tables(rows: list[dict], budget: float) -> str:
     """Effective draws per CPU second of all samplers, then the errors of ours, in Markdown."""
     of = partial(select, rows, budget)
     samplers = {key: name for key, name in SAMPLERS.items() if any(of(target, key) for target in NAMES)}
-    lines = ["| target | " + " | ".join(samplers.values()) + " |", "|---" * (1 + len(samplers)) + "|"]
+    lines = header("target", *samplers.values())
     for target, name in NAMES.items():
-        cells = [cell(of(target, sampler)) for sampler in samplers]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    heads = ["target", "seeds", "r-hat", "error of a mode weight", "of a variance", "first 100,000 draws, CPU s"]
-    lines += ["", "| " + " | ".join([*heads, "overall"]) + " |", "|---" * (len(heads) + 1) + "|"]
+        lines.append(row(name, *(cell(of(target, sampler)) for sampler in samplers)))
+    first_draws = "first 100,000 draws, CPU s"
+    lines += [
+        "",
+        *header("target", "seeds", "r-hat", "error of a mode weight", "of a variance", first_draws, "overall"),
+    ]
     for target, name in NAMES.items():
         if ours := of(target, "flowmcmc"):
             first = np.median([r["cpu_seconds_to_first_draws"] for r in ours])
             weight = f"{worst(ours, 'weight_error'):.4f}" if "weight_error" in ours[0] else ""
             variance = f"{100 * worst(ours, 'variance_error'):.1f} %" if target != "phi4_plane_64" else ""
-            cells = [
-                name,
-                len(ours),
-                f"{worst(ours, 'rhat'):.3f}",
-                weight,
-                variance,
-                f"{first:.0f}",
-                f"{overall(ours):,.0f}",
-            ]
-            lines.append("| " + " | ".join(map(str, cells)) + " |")
+            rhat = f"{worst(ours, 'rhat'):.3f}"
+            lines.append(row(name, len(ours), rhat, weight, variance, f"{first:.0f}", f"{overall(ours):,.0f}"))
     return "\n".join(lines)
 
 
@@ -62,7 +56,7 @@ def over_budgets(rows: list[dict]) -> str:
     """Ours beside the best of the others at each budget, in Markdown, for targets with more than one."""
     budgets = sorted({r["budget"] for r in rows})
     heads = [head for budget in budgets for head in (f"{budget:g} s: ours", "best other")]
-    lines = ["| target | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
+    lines = header("target", *heads)
     for target, name in NAMES.items():
         cells = []
         for budget in budgets:
@@ -71,8 +65,18 @@ def over_budgets(rows: list[dict]) -> str:
             best = max(others, key=lambda s: others[s], default=None)
             cells += [cell(mine["flowmcmc"]), f"{cell(mine[best])}, {SAMPLERS[best]}" if best else "-"]
         if sum(ours != "-" for ours in cells[::2]) > 1:
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+            lines.append(row(name, *cells))
     return "\n".join(lines)
+
+
+def row(*cells) -> str:
+    """Of a table in Markdown."""
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def header(*heads: str) -> list[str]:
+    """Its first two lines."""
+    return [row(*heads), "|---" * len(heads) + "|"]
 
 
 def curves(rows: list[dict], path) -> None:

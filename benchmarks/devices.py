@@ -8,7 +8,6 @@ device's work over them where it pays, so the gain here is less than that of sep
 
 import json
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -49,7 +48,7 @@ def measure(num: int) -> list[dict]:
 
 def main() -> None:
     """One process for each count."""
-    from _record import known_versions, machine
+    from _record import run_alone, store
 
     if len(sys.argv) > 1:
         print(json.dumps(measure(int(sys.argv[1]))))
@@ -58,16 +57,12 @@ def main() -> None:
     rows = []
     for num in sorted({1, 2, cores}):
         environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={num}"}
-        out = subprocess.run([sys.executable, __file__, str(num)], capture_output=True, text=True, env=environment)
-        if out.returncode:
-            raise SystemExit(out.stderr)
-        rows += json.loads(out.stdout.splitlines()[-1])
+        rows += run_alone(__file__, num, environment=environment)
     for row in rows:
         print(
             f"{row['flow']:8} {row['devices']:3} devices {row['chains']:6} chains {row['milliseconds']:9.2f} ms a round"
         )
-    record = {"command": "python benchmarks/devices.py", "versions": known_versions(), "machine": machine()}
-    RESULT.write_text(json.dumps(record | {"rows": rows}) + "\n")
+    store(RESULT, __file__, rows)
 
 
 if __name__ == "__main__":

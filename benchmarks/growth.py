@@ -9,7 +9,6 @@ after warm-up.
 
 import json
 import resource
-import subprocess
 import sys
 import tempfile
 import time
@@ -67,7 +66,7 @@ def peak() -> float:
 
 def main() -> None:
     """The table."""
-    from _record import known_versions, machine
+    from _record import run_alone, store
 
     if len(sys.argv) > 1:
         chains, rounds, kept = sys.argv[1:]
@@ -75,13 +74,9 @@ def main() -> None:
         return
     rows = []
     for case in CASES:
-        out = subprocess.run([sys.executable, __file__, *map(str, case)], capture_output=True, text=True)
-        if out.returncode:
-            raise SystemExit(out.stderr)
-        rows.append(row := json.loads(out.stdout.splitlines()[-1]))
+        rows.append(row := run_alone(__file__, *case))
         print("  ".join(f"{k} {v:.1f}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()), flush=True)
-    record = {"command": "python benchmarks/growth.py", "versions": known_versions(), "machine": machine()}
-    RESULT.write_text(json.dumps(record | {"rows": rows}) + "\n")
+    store(RESULT, __file__, rows)
 
 
 if __name__ == "__main__":

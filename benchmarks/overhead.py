@@ -6,7 +6,6 @@ The parts, each compiled alone and run on the same chains: flow draws with their
 them, and the local kernel. A round has to do these and decide; the ratio says what else it spends.
 """
 
-import json
 import statistics
 import time
 from functools import partial
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from _record import known_versions, machine
+from _record import store
 from _targets import two_gaussians
 
 import flowmcmc
@@ -129,10 +128,7 @@ def main() -> None:
                 f"{flow_name:8} d={dim:<3} {chains:6} chains: us a chain: {shown}   ratio {row['ratio']:.2f}",
                 flush=True,
             )
-    command = "python benchmarks/overhead.py"
-    RESULT.write_text(
-        json.dumps({"rows": rows, "versions": known_versions(), "machine": machine(), "command": command})
-    )
+    store(RESULT, __file__, rows)
 
 
 if __name__ == "__main__":

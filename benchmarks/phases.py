@@ -8,7 +8,6 @@ Parts of a round are differences: the same rounds are timed, compiled beforehand
 """
 
 import json
-import subprocess
 import sys
 import time
 from functools import partial
@@ -72,21 +71,17 @@ def measure(name: str, flow_name: str) -> dict:
 
 def main() -> None:
     """One process for each."""
-    from _record import known_versions, machine
+    from _record import run_alone, store
 
     if len(sys.argv) > 1:
         print(json.dumps(measure(*sys.argv[1:])))
         return
     rows = []
     for case in CASES:
-        out = subprocess.run([sys.executable, __file__, *case], capture_output=True, text=True)
-        if out.returncode:
-            raise SystemExit(out.stderr)
-        rows.append(row := json.loads(out.stdout.splitlines()[-1]))
+        rows.append(row := run_alone(__file__, *case))
         shown = "  ".join(f"{part} {value:.1f}" for part, value in row.items() if isinstance(value, float))
         print(f"{row['target']:<18}{row['flow']:<9}{shown}", flush=True)
-    record = {"command": "python benchmarks/phases.py", "versions": known_versions(), "machine": machine()}
-    RESULT.write_text(json.dumps(record | {"rows": rows}) + "\n")
+    store(RESULT, __file__, rows)
 
 
 if __name__ == "__main__":

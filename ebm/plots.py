@@ -15,7 +15,7 @@ from ebm.trained import EBM
 from flowmcmc.arguments import check_has
 from flowmcmc.checks import leaf_names
 from flowmcmc.diagnostics import entry_names
-from flowmcmc.plots.parts import chosen, every, new_figure, saved
+from flowmcmc.plots.parts import check_path, chosen, every, new_figure, saved
 
 __all__ = ["plot_energy"]
 
@@ -60,9 +60,11 @@ def plot_energy(
 
     Raises
     ------
-    ValueError
-        If `coordinates` does not name two of the model's, or no point has a finite density.
+    TypeError, ValueError, OSError
+        Before anything is computed, if `path` cannot be written; or if `coordinates` does not name two of the model's,
+        or no point has a finite density.
     """
+    check_path(path)
     check_has("trained", trained, ("model", "theta"), "an EBM (ebm.finish) or a Fit (ebm.fit)")
     positions = default_points(trained) if points is None else points
     positions = jax.tree.map(lambda leaf: jnp.asarray(leaf)[every(len(leaf), NUM_POINTS)], positions)

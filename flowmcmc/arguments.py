@@ -1,7 +1,6 @@
 """Looking at arguments before a library complains about them in its own terms: what was seen, what to pass."""
 
 import operator
-from functools import partial
 from typing import Any
 
 import jax
@@ -95,13 +94,34 @@ def check_optimizer(optimizer: Any) -> None:
     check_has("optimizer", optimizer, ("init", "update"), "an optax optimiser, such as optax.adam(1e-3)")
 
 
-def hashable(function: Any) -> Any:
-    """The function, by its identity where it has no hash (a dataclass with data, say): compiled code is kept by it."""
+class ByIdentity:
+    """What it wraps, equal to itself alone: for callables that have no hash."""
+
+    def __init__(self, wrapped):
+        self.wrapped = wrapped
+
+    def __call__(self, *args):
+        return self.wrapped(*args)
+
+    def __getattr__(self, name):
+        if name == "wrapped":  # not yet there, as in a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.wrapped, name)
+
+    def __hash__(self):
+        return id(self.wrapped)
+
+    def __eq__(self, other):
+        return isinstance(other, ByIdentity) and self.wrapped is other.wrapped
+
+
+def hashable(value: Any) -> Any:
+    """The value, by its identity where it has no hash (a dataclass with data, say): compiled code is kept by it."""
     try:
-        hash(function)
+        hash(value)
     except TypeError:
-        return partial(function)
-    return function
+        return ByIdentity(value)
+    return value
 
 
 def as_arrays(tree: PyTree, name: str = "positions") -> PyTree:

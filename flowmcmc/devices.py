@@ -14,7 +14,7 @@ from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionS
 from flowmcmc.arguments import shown
 from flowmcmc.base import PyTree, num_chains
 
-__all__ = ["chain_mesh", "mesh_of", "on_chains", "on_every_device", "shard_chains", "using"]
+__all__ = ["chain_mesh", "check_mesh", "mesh_of", "on_chains", "on_every_device", "shard_chains", "using"]
 
 CHAINS = "chains"
 
@@ -52,15 +52,19 @@ def shard_chains(positions: PyTree, mesh: Mesh) -> PyTree:
     TypeError, ValueError
         If the chains cannot be split evenly, or the mesh is not one of `chain_mesh`.
     """
+    check_mesh(num_chains(positions), mesh)
+    return jax.device_put(positions, NamedSharding(mesh, PartitionSpec(CHAINS)))
+
+
+def check_mesh(chains: int, mesh: Mesh) -> None:
+    """Raise unless it is a mesh of `chain_mesh`, over which so many chains can be split evenly."""
     if not isinstance(mesh, (Mesh, AbstractMesh)):
         raise TypeError(f"mesh must be one of flowmcmc.chain_mesh(), got {shown(mesh)}.")
     if mesh.axis_names != (CHAINS,):
         raise ValueError(f"mesh must have the one axis {CHAINS!r}, got {mesh.axis_names}: use flowmcmc.chain_mesh().")
-    chains = num_chains(positions)
     if chains % mesh.size:
         nearest = max(1, round(chains / mesh.size)) * mesh.size
         raise ValueError(f"{chains} chains cannot be split evenly over {mesh.size} devices: use {nearest}, say.")
-    return jax.device_put(positions, NamedSharding(mesh, PartitionSpec(CHAINS)))
 
 
 def mesh_of(positions: PyTree) -> Mesh | None:

@@ -19,7 +19,7 @@ from flowmcmc.checkpoint import Checkpoint, drawn, placed_like, writable
 from flowmcmc.checks import check_density, check_flow, check_positions, check_start
 from flowmcmc.defaults import LOCAL, default_flows, default_local, search
 from flowmcmc.describe import describe_run, named, of_flow
-from flowmcmc.devices import shard_chains
+from flowmcmc.devices import check_mesh, shard_chains
 from flowmcmc.flows import trimmed
 from flowmcmc.imh import imh
 from flowmcmc.losses import Loss, forward_kl
@@ -138,7 +138,7 @@ patience
     else:
         position = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(start.sample, key_start))
     if mesh is not None:
-        shard_chains(np.zeros(sizes["num_chains"]), mesh)  # raises if it cannot be
+        check_mesh(sizes["num_chains"], mesh)
     if flow is not None:
         check_flow_type(flow)
         check_flow(flow, position)

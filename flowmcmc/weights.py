@@ -16,6 +16,7 @@ import numpy as np
 from scipy.optimize import root_scalar
 from scipy.special import expit
 
+from flowmcmc.arguments import hashable
 from flowmcmc.base import Array, Flow, PyTree
 
 __all__ = [
@@ -40,35 +41,17 @@ def flow_log_weights(rng_key: Array, logdensity_fn, flow: Flow, params, num_draw
 
 def flow_draws(rng_key: Array, logdensity_fn, flow: Flow, params, num_draws: int) -> tuple[PyTree, Array]:
     """Fresh flow draws, leaves (n, ...), and their log p - log q (n,)."""
-    return compile_weights(Key(logdensity_fn), Key(flow))[0](jax.random.split(rng_key, num_draws), params)
+    return compile_weights(hashable(logdensity_fn), hashable(flow))[0](jax.random.split(rng_key, num_draws), params)
 
 
 def target_log_weights(draws, logdensity_fn, flow: Flow, params) -> np.ndarray:
     """log p - log q of draws of the target, (chain, draw)."""
-    return np.asarray(compile_weights(Key(logdensity_fn), Key(flow))[1](draws, params), float)
-
-
-class Key:
-    """A function to keep compiled code by: it compares as the function does, or by identity where that has no hash."""
-
-    def __init__(self, function):
-        self.function = function
-        try:
-            self.hash, self.has_hash = hash(function), True
-        except TypeError:  # a dataclass with data, say
-            self.hash, self.has_hash = id(function), False
-
-    def __hash__(self):
-        return self.hash
-
-    def __eq__(self, other):
-        return self.function is other.function or (self.has_hash and bool(self.function == other.function))
+    return np.asarray(compile_weights(hashable(logdensity_fn), hashable(flow))[1](draws, params), float)
 
 
 @lru_cache(maxsize=16)  # static arguments of `jax.jit` would be kept for ever, with all their data
-def compile_weights(of_logdensity: Key, of_flow: Key) -> tuple[Callable, Callable]:
+def compile_weights(logdensity_fn: Callable, flow: Flow) -> tuple[Callable, Callable]:
     """``(rng_keys, params) -> (draws, log weights)`` of the flow, and ``(draws, params) -> log weights`` of chains."""
-    logdensity_fn, flow = of_logdensity.function, of_flow.function
 
     def one(rng_key, params):
         position, log_prob = flow.sample_and_log_prob(rng_key, params)

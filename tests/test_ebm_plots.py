@@ -57,3 +57,8 @@ def test_what_cannot_be_drawn_is_refused():
     nowhere = {"a": jnp.full((4, 3), jnp.inf)}
     with pytest.raises(ValueError, match="no finite density"):
         ebm.plot_energy(fit, points=nowhere)
+
+
+def test_a_path_that_cannot_be_written_is_refused_first(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        ebm.plot_energy(None, tmp_path / "nowhere" / "energy.png")
