@@ -15,7 +15,7 @@ from flowmcmc.devices import chain_mesh, shard_chains
 from flowmcmc.diagnostics import importance, mode_weights, nested_rhat, rejections
 from flowmcmc.evidence import LogZ, log_evidence, log_z_bridge, log_z_importance
 from flowmcmc.fit import fit_flow
-from flowmcmc.flows import gaussian_mixture, marginal_mixtures, real_nvp, spline_flow
+from flowmcmc.flows import funnel_mixture, gaussian_mixture, marginal_mixtures, real_nvp, spline_flow
 from flowmcmc.imh import imh
 from flowmcmc.isir import isir
 from flowmcmc.local import jittered
@@ -49,6 +49,7 @@ __all__ = [
     "draw_until",
     "fit_flow",
     "freeze",
+    "funnel_mixture",
     "gaussian_mixture",
     "imh",
     "importance",

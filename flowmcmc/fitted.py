@@ -19,7 +19,8 @@ from flowmcmc import training
 from flowmcmc.adaptive import AdaptiveInfo, AdaptiveState
 from flowmcmc.base import Array, Flow, PyTree, SamplingAlgorithm, num_chains
 from flowmcmc.devices import mesh_of, on_chains, on_every_device, using
-from flowmcmc.flows import FlowParams, trimmed
+from flowmcmc.edges import edges, reach
+from flowmcmc.flows import trimmed
 from flowmcmc.rounds import FrozenState, RoundInfo, Tuning
 from flowmcmc.run import (
     CHUNK_SIZE,
@@ -34,7 +35,7 @@ from flowmcmc.run import (
 from flowmcmc.step_size import step_size_adaptation
 from flowmcmc.training import TrainingInfo
 
-__all__ = ["fitted_rounds"]
+__all__ = ["fitted_rounds", "joined"]
 
 ROUNDS = 5  # between two looks
 GROWTH = 1.5  # of the number of states since the last fit, for another one
@@ -51,7 +52,10 @@ def fitted_rounds(
     target_acceptance_rate: float,
     keep: Callable,
     progress_bar: str | None,
-) -> tuple[AdaptiveState, Trace, int]:
+    least_room: int = 1,
+    must_beat: float | None = None,
+    goes_on: Callable[[float], bool] = lambda at_end: False,
+) -> tuple[AdaptiveState, Trace, int, int]:
     """Warm up the chains of `state` and fit `flow` to where they go.
 
     Parameters
@@ -71,17 +75,24 @@ def fitted_rounds(
         are. Then the rounds have room for these alone, and more if need be, not for all that there might be.
     target_acceptance_rate, keep, progress_bar
         As in `sample`.
+    least_room
+        For so many components in any case.
+    must_beat
+        No round is taken unless the first fit has a lower held-out loss.
+    goes_on
+        Whether to take `num_rounds` more, and fit before, from the `reach` of the latest rounds.
 
     Returns
     -------
     tuple
-        The state; the kept rounds, fewer after Ctrl-C; and for how many components there was room.
+        The state; the kept rounds, fewer after Ctrl-C; for how many components there was room; and how many rounds were
+        to be taken, 0 if the flow did not beat `must_beat`.
     """
     advance = compile_chunk(frozen.step, keep_all, CHUNK_SIZE)
     look = jax.jit(partial(take_in, flow, target_acceptance_rate), compiler_options=compiler_options())
     key_first, key_rounds, key_look = jax.random.split(rng_key, 3)
     dtype = jax.tree.leaves(state.position)[0].dtype
-    pieces, num_fitted, num_slots = [], num_seen(state), 1
+    pieces, recent, num_fitted, num_slots, limit = [], [], num_seen(state), least_room, num_rounds
     with (
         using(mesh_of(state.position)),
         tqdm(total=num_rounds, desc=progress_bar, disable=not progress_bar, leave=False) as bar,
@@ -89,14 +100,17 @@ def fitted_rounds(
         nothing = jax.tree.map(lambda leaf: np.zeros((ROUNDS, *leaf.shape), leaf.dtype), state.position)
         try:
             state = look(key_first, strongly_typed(state), nothing, *looked(0, np.nan, True, dtype))
-            while (done := int(state.round)) < num_rounds:
+            if must_beat is not None and not state.training.best_loss < must_beat:
+                limit = 0
+            while (done := int(state.round)) < limit:
                 params, num_slots = with_room(state.tuning.params, num_slots) if is_known else (state.tuning.params, 1)
                 step_size = jnp.exp(state.dual_averaging.log_step_size)
                 tuning = jax.tree.map(np.asarray, Tuning(params, step_size, state.tuning.scale))
-                size = min(ROUNDS, num_rounds - done)
+                size = min(ROUNDS, limit - done)
                 after, kept = advance(key_rounds, FrozenState(state.position, tuning), done, size)
                 kept = first_rows(kept, size)
                 is_due = (seen := num_seen(state) + size * num_chains(state.position)) >= GROWTH * num_fitted
+                is_due |= done > 0 and done % num_rounds == 0
                 num_fitted = seen if is_due else num_fitted
                 rate = np.mean(kept.info.local_acceptance_rate)
                 state = state._replace(position=after.position)
@@ -104,9 +118,15 @@ def fitted_rounds(
                 pieces.append(keep(state._replace(position=kept.position), told(state, kept.info, tuning.step_size)))
                 bar.update(size)
                 bar.set_postfix(describe(pieces[-1]))
+                recent.append(steps_from(kept))
+                if done + size == limit:
+                    if goes_on(reach(edges(*map(np.concatenate, zip(*recent[len(recent) // 2 :]))))):
+                        limit += num_rounds
+                        bar.total = limit
+                    recent = []
         except KeyboardInterrupt:
             warnings.warn(
-                f"interrupted after {sum(len(piece.info.step_size) for piece in pieces)} of {num_rounds} rounds; "
+                f"interrupted after {sum(len(piece.info.step_size) for piece in pieces)} of {limit} rounds; "
                 "returning what was done so far.",
                 stacklevel=2,
             )
@@ -114,8 +134,7 @@ def fitted_rounds(
         shapes = jax.eval_shape(advance, key_rounds, FrozenState(state.position, state.tuning), 0, 0)[1]
         kept = jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)
         pieces = [keep(state._replace(position=kept.position), told(state, kept.info, np.zeros((), dtype)))]
-    trace = jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
-    return state, trace, num_slots
+    return state, joined(pieces), num_slots, limit
 
 
 def take_in(flow: Flow, target_acceptance_rate: float, rng_key, state, positions, num_rounds, rate, is_due):
@@ -141,9 +160,22 @@ def take_in(flow: Flow, target_acceptance_rate: float, rng_key, state, positions
     return AdaptiveState(on_chains(state.position), state.round + num_rounds, *rest)
 
 
+def joined(pieces: list[Trace]) -> Trace:
+    """One trace."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+
+
+def steps_from(kept: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Where the chains were before each round but the first, as rows, and how often its steps were accepted."""
+    leaves = [leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(kept.position)]
+    positions = np.concatenate(leaves, axis=2)[:-1]
+    rates = (rate[1:].ravel() for rate in (kept.info.local_acceptance_rate, kept.info.flow_acceptance_rate))
+    return positions.reshape(-1, positions.shape[2]), *rates
+
+
 def with_room(params: PyTree, num_slots: int) -> tuple[PyTree, int]:
     """Parameters without unused mixture components but for some room, so that few shapes are compiled."""
-    if not isinstance(params, FlowParams):
+    if not hasattr(params, "mixture"):
         return params, num_slots
     in_use = int(np.isfinite(np.asarray(params.mixture.log_weights)).sum())
     num_slots = max(num_slots, 1 << (in_use - 1).bit_length())

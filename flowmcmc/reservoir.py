@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from flowmcmc.base import Array, PyTree
 
-__all__ = ["Reservoir", "choose", "create", "insert", "weights"]
+__all__ = ["Reservoir", "choose", "create", "enlarged", "insert", "weights"]
 
 
 class Reservoir(NamedTuple):
@@ -31,6 +31,16 @@ def create(capacity: int, position: PyTree) -> Reservoir:
 def capacity(reservoir: Reservoir) -> int:
     """Number of slots."""
     return jax.tree.leaves(reservoir.positions)[0].shape[0]
+
+
+def enlarged(reservoir: Reservoir, factor: int) -> Reservoir:
+    """The same states with `factor` times as many slots."""
+
+    def pad(leaf):
+        return jnp.concatenate([leaf, jnp.zeros(((factor - 1) * leaf.shape[0], *leaf.shape[1:]), leaf.dtype)])
+
+    count = jnp.minimum(reservoir.count, capacity(reservoir))
+    return Reservoir(jax.tree.map(pad, reservoir.positions), count)
 
 
 def insert(rng_key: Array, reservoir: Reservoir, positions: PyTree, is_used: Array) -> Reservoir:

@@ -22,6 +22,7 @@ from flowmcmc.describe import describe_run, named, of_flow
 from flowmcmc.devices import check_mesh, shard_chains
 from flowmcmc.flows import trimmed
 from flowmcmc.imh import imh
+from flowmcmc.local import asks_for
 from flowmcmc.losses import Loss, forward_kl
 from flowmcmc.result import SampleResult
 from flowmcmc.rounds import Tuning, freeze, retuned
@@ -76,17 +77,17 @@ def sample(
         Draws for each chain, one a round.
     num_warmup
         Rounds of adaptation before, with a flow of yours. By default a third of them for each mixture; layers, if they
-        are tried, get up to three times as many, a third at a time.
+        are tried, get up to three times as many, a third at a time, and a flow for funnels three times as many.
     flow
         Proposal density. None: a Gaussian mixture; mixtures of each coordinate by itself where hardly any of its
-        proposals is accepted; coupling layers where neither is good enough (from the start if `loss` or `optimizer`
-        say how to train them).
+        proposals is accepted; one for funnels where it does not reach into a neck; coupling layers where none of these
+        is good enough (from the start if `loss` or `optimizer` say how to train them).
     num_chains, num_particles
         Chains, and particles of `tempered_smc`, where `positions` is a density.
     local, num_local_steps
         As in `adaptive`; by default one HMC trajectory with a `jittered` step size: of 8 steps, for a mixture with the
         covariance within its components as the metric; or of 4 in the latent space of coupling layers (`neutra`), which
-        have made ridges and necks round.
+        have made ridges and necks round, or of a flow for funnels.
     flow_kernel, loss, optimizer, num_flow_steps, num_train_steps, batch_size, history_size, target_acceptance_rate, \
 patience
         As in `adaptive`.
@@ -144,7 +145,7 @@ patience
         check_flow(flow, position)
     flows = {"given": flow} if flow else default_flows(position)
     if loss is not forward_kl or optimizer is not None:
-        flows = {name: layered for name, layered in flows.items() if name not in ("mixture", "marginals")}
+        flows = {name: layered for name, layered in flows.items() if name not in ("mixture", "marginals", "funnel")}
     flows = flows if num_flow_steps else dict(list(flows.items())[:1])
     options = {
         "num_local_steps": num_local_steps,
@@ -185,9 +186,9 @@ patience
         store = Checkpoint(checkpoint, describe_run(rng_key, logdensity_fn, few, asked | sizes))
     known = None
     if start is not None:
-        find = partial(
-            search, key_start, logdensity_fn, start, local=local or LOCAL, progress_bar=progress_bar, **sizes
-        )
+        # there is no flow yet for a local kernel that moves in its latent space
+        kernel = LOCAL if local is None or asks_for(local, "params") else local
+        find = partial(search, key_start, logdensity_fn, start, local=kernel, progress_bar=progress_bar, **sizes)
         positions, known = store.kept("start", find, (position, position)) if store else find()
         positions = check_positions(positions)
         check_density(logdensity_fn, positions)

@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 
 from flowmcmc.arguments import check_tree
-from flowmcmc.diagnostics import Importance, ModeWeights, importance, mode_weights, rejections, rhat_by_start
+from flowmcmc.diagnostics import (
+    Importance,
+    ModeWeights,
+    coordinate_names,
+    draws_of,
+    importance,
+    mode_weights,
+    rejections,
+    rhat_by_start,
+)
+from flowmcmc.edges import CUT_OFF, edges, reach
 
 __all__ = ["Summary", "summary"]
 
@@ -17,6 +27,8 @@ MAX_WAIT = 0.1  # of a chain's draws, without an accepted flow proposal
 # of local steps: 0.19 to 0.26 in default runs, since the longest of the steps drawn is too long on purpose; where the
 # step size was adapted to an acceptance of 0.65, at most 0.35
 MAX_DIVERGING = 0.5
+MAX_EDGES = 3  # that are named
+MAX_STATES = 1_000_000  # that ends of coordinates are looked for in
 LABELS = {"diverging": "diverging or hopeless steps"}
 
 
@@ -115,6 +127,7 @@ def summary(result, *, modes=None) -> Summary:
         *convergence_problems(az, tree),
         *mode_problems(weights),
         *kernel_problems(rates, tree),
+        *edge_problems(tree),
         *flow_problems(weighed),
     ]
     return Summary(az.summary(tree), weights, rates, weighed, problems)
@@ -224,6 +237,35 @@ def kernel_problems(rates, tree) -> list[str]:
                 f"{invalid} flow proposals had a NaN or infinite density and were rejected: the draws are exact for "
                 "the density with those regions cut out; make sure that is what you mean."
             )
+    return problems
+
+
+def edge_problems(tree) -> list[str]:
+    """Ends of coordinates from which hardly any step leads away."""
+    stats = tree.get("sample_stats", {})
+    names = ("local_acceptance_rate", "flow_acceptance_rate")
+    if not all(name in stats for name in names):
+        return []
+    draws = draws_of(tree)
+    every = 1 + draws.shape[0] * draws.shape[1] // MAX_STATES
+    rates = (stats[name].transpose("chain", "draw").values[:, 1::every].ravel() for name in names)
+    found = edges(draws[:, :-1:every].reshape(-1, draws.shape[2]), *rates)
+    coordinates = coordinate_names(tree)
+    problems = []
+    for edge in found[:MAX_EDGES]:
+        if not reach([edge]) < CUT_OFF:
+            break
+        side = "below" if edge.is_low else "above"
+        shares = [
+            f"{kind} {100 * share:.0f} %"
+            for kind, share in (("local steps", edge.local), ("flow proposals", edge.flow))
+            if not np.isnan(share)
+        ]
+        problems.append(
+            f"where {coordinates[edge.coordinate]} is {side} {edge.bound:.3g}, steps are accepted far less often than "
+            f"elsewhere ({' and '.join(shares)} of the usual rate): a neck or a ridge may go on there, and what lies "
+            "beyond is missing. Warm up longer, or reparametrise (a hierarchy: non-centred)."
+        )
     return problems
 
 

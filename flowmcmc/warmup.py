@@ -2,8 +2,9 @@
 
 A Gaussian mixture costs a small fraction of coupling layers, to compile and to run. So each flow of a list gets its
 rounds in turn, from the cheapest on, with the chains and the memory of the one before. A flow trains on as long as it
-gains on held-out states and is better there than those before; the next is tried only while proposals are rejected, or
-some chain waits long for one, and is taken only if it is enough better to pay for its cost.
+gains on held-out states and is better there than those before; the next is tried only while proposals are rejected,
+some chain waits long for one, or chains are cut off (`flowmcmc.edges`), and is taken only if it is enough better to pay
+for its cost.
 """
 
 from collections.abc import Callable
@@ -14,13 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowmcmc import training
+from flowmcmc import reservoir, training
 from flowmcmc.adaptive import AdaptiveState
 from flowmcmc.base import Array, Flow, PyTree
 from flowmcmc.checkpoint import Checkpoint
 from flowmcmc.devices import mesh_of, using
 from flowmcmc.diagnostics import longest_run
-from flowmcmc.fitted import fitted_rounds
+from flowmcmc.edges import CUT_OFF
+from flowmcmc.fitted import fitted_rounds, joined
 from flowmcmc.rounds import Tuning
 from flowmcmc.run import RunState, Trace, run, strongly_typed
 
@@ -31,10 +33,13 @@ MAX_WAIT = 15  # rounds in a row without an accepted proposal, for the worst cha
 CHEAP_WAIT = 30  # the same for a cheap flow: layers take longer to train than such waits cost
 OFTEN = 0.1  # share of rounds with an accepted proposal that is enough for a cheap flow, if all chains have their part
 CHANCE = 4.0  # times the longest wait to be expected if proposals are as hard to come by everywhere
-HOPELESS = 0.2  # below it another cheap flow is tried too
+HOPELESS = 0.2  # below it a mixture for each coordinate is tried
+BETTER = 0.1  # nats of held-out loss that the first fit of a flow for funnels must gain
 MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
-BLOCK = 0.35  # of the rounds asked for; a mixture gets one block
-MAX_BLOCKS = 9  # for layers, while they learn
+BLOCK = 0.35  # of the rounds asked for; the first mixture gets one block
+MEMORY = 4  # times as many states are remembered for it
+ROOM = 4  # for its components, which change while chains get further
+MAX_BLOCKS = 9  # for layers while they learn, and for a flow for funnels, which gets further with each
 STILL_LEARNING = 0.01  # nats of held-out loss in half a block
 
 
@@ -81,7 +86,7 @@ def warm_up(
         More states of the target to remember, or None.
     num_rounds
         For a flow given; of several, a mixture gets a third of them, layers a third at a time up to three times as
-        many.
+        many, a flow for funnels three times as many.
     keep, progress_bar
         As in `run`.
     target_acceptance_rate
@@ -90,58 +95,83 @@ def warm_up(
     tried: list[tuple[float, Tuning, int, str]] = []
     traces, is_partial = [], False
     position = jax.tree.map(lambda leaf: leaf[0], positions)
-    rate, lowest_loss = 0.0, float("inf")
+    rate, lowest_loss, is_choice = 0.0, float("inf"), len(flows) > 1
     start: Any = positions  # or the state of the flow before
+    before: Flow | None = None
     for index, (name, flow) in enumerate(flows.items()):
+        if name == "marginals" and tried and rate >= HOPELESS:
+            continue
         sampler = make_sampler(flow)
         key_begin, key = jax.random.split(jax.random.fold_in(rng_key, index))
         is_layered = training.has_layers(jax.eval_shape(flow.init, key, position))
-        is_cheap = len(flows) > 1 and not is_layered
-        if is_cheap and rate >= HOPELESS:
-            continue
+        gets_further = name == "funnel" and bool(tried)
         with using(mesh_of(positions)):
             begin = partial(knowing, sampler, known=known if index == 0 else None)
-            state = RunState(0, jax.jit(begin)(key_begin, start))
-        label = progress_bar and (f"warm-up, flow {index + 1}/{len(flows)}" if len(flows) > 1 else "warm-up")
-        size = max(1, int(BLOCK * num_rounds)) if len(flows) > 1 else num_rounds
-        for _ in range(MAX_BLOCKS if len(flows) > 1 and is_layered else 1):
-            if is_layered:
-                state, trace = run(key, sampler, state, size, keep=keep, progress_bar=label)
-                num_slots = 1
-            else:
-                after, trace, num_slots = fitted_rounds(
-                    key,
-                    make_frozen(flow),
-                    flow,
-                    state.sampler,
-                    size,
-                    is_known=index > 0 or known is not None,
-                    target_acceptance_rate=target_acceptance_rate,
-                    keep=keep,
-                    progress_bar=label or None,
-                )
-                state = RunState(size, after)
-            traces.append(trace)
-            is_partial = len(trace.info.step_size) < size
-            rate, longest, is_even, gain, loss = judge(trace)
-            allowed = CHEAP_WAIT if is_cheap else MAX_WAIT
-            has_converged = (rate >= ENOUGH and longest <= allowed) or (is_cheap and is_even)
-            if is_partial or has_converged or gain < STILL_LEARNING or loss > lowest_loss:
-                break
-        lowest_loss = min(lowest_loss, loss)
-        tried.append((rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)), state.sampler.tuning, num_slots, name))
-        start = state.sampler
-        # where layers leave some chain waiting, other layers would too: the draws' own verdict says so
-        if is_partial or has_converged or (rate >= ENOUGH and not is_cheap):
+            state = jax.jit(begin)(key_begin, start)
+            state = remembering(state, MEMORY) if gets_further else state
+        label = progress_bar and (f"warm-up, flow {index + 1}/{len(flows)}" if is_choice else "warm-up")
+        size = max(1, int(BLOCK * num_rounds)) if is_choice else num_rounds
+        show = {"keep": keep, "progress_bar": label or None}
+        num_slots, ends = 1, []
+        if is_layered:
+            num_blocks = MAX_BLOCKS if is_choice else 1
+            state, trace, num_asked = trained(key, sampler, state, size, num_blocks, lowest_loss, **show)
+        else:
+            state, trace, num_slots, num_asked = fitted_rounds(
+                key,
+                make_frozen(flow),
+                flow,
+                state,
+                size,
+                is_known=index > 0 or known is not None,
+                target_acceptance_rate=target_acceptance_rate,
+                least_room=ROOM if gets_further else 1,
+                must_beat=loss_now(before, start) - BETTER if before and gets_further else None,
+                goes_on=partial(has_more, ends, MAX_BLOCKS if gets_further else 1),
+                **show,
+            )
+            if num_asked == 0:
+                continue
+        traces.append(trace)
+        is_partial = len(trace.info.step_size) < num_asked
+        rate, longest, _, _, loss = found = judge(latest(trace, size))
+        is_cheap, at_end = is_choice and not is_layered, ends[-1] if ends else 1.0
+        has_converged = is_enough(found, at_end) if is_cheap else rate >= ENOUGH and longest <= MAX_WAIT
+        efficiency = rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)) * (1.0 if at_end >= CUT_OFF else 0.1)
+        tried.append((efficiency, state.tuning, num_slots, name))
+        start, before, lowest_loss = state, flow, min(lowest_loss, loss)
+        # where layers, or a funnel, leave some chain waiting, other layers would too: the draws' own verdict says so
+        if is_partial or has_converged or (rate >= ENOUGH and (is_layered or gets_further)):
             break
     best = len(tried) - 1
     for earlier in reversed(range(len(tried) - 1)):
         if tried[best][0] < MIN_GAIN * tried[earlier][0]:
             best = earlier
     _, tuning, num_slots, name = tried[best]
-    kept = jax.tree.map(lambda *leaves: np.concatenate(leaves), *traces)
+    kept = joined(traces)
     # the chains go on from where they are last, whichever flow they take
     return WarmUp(start.position, tuning, num_slots, kept, name, is_partial)
+
+
+def trained(rng_key, sampler, state, size, num_blocks, lowest_loss, *, keep, progress_bar):
+    """Rounds of a flow with layers, a block at a time while it learns and is ahead of those before it: the state, the
+    trace, and how many rounds there should be."""
+    state, traces, is_partial = RunState(0, state), [], False
+    for _ in range(num_blocks):
+        state, trace = run(rng_key, sampler, state, size, keep=keep, progress_bar=progress_bar)
+        traces.append(trace)
+        is_partial = len(trace.info.step_size) < size
+        rate, longest, _, gain, loss = judge(trace)
+        has_converged = rate >= ENOUGH and longest <= MAX_WAIT
+        if is_partial or has_converged or gain < STILL_LEARNING or loss > lowest_loss:
+            break
+    return state.sampler, joined(traces), size * len(traces)
+
+
+def has_more(ends: list[float], num_blocks: int, at_end: float) -> bool:
+    """Whether fewer than `num_blocks` are done; adds the latest `reach` to `ends`."""
+    ends.append(at_end)
+    return len(ends) < num_blocks
 
 
 def kept_warmup(
@@ -169,6 +199,30 @@ def knowing(sampler, rng_key: Array, start: PyTree, known: PyTree = None) -> Ada
     if known is not None:
         state = state._replace(training=training.remember(key_remember, state.training, known, jnp.array(0)))
     return strongly_typed(state)
+
+
+def loss_now(flow: Flow, state: AdaptiveState) -> float:
+    """Held-out loss of what the chains have used last, on what is remembered by now."""
+    loss = partial(training.heldout_loss, flow=flow)
+    with using(mesh_of(state.position)):
+        return float(jax.jit(lambda state: loss(state.training, state.tuning.params))(state))
+
+
+def remembering(state: AdaptiveState, factor: int) -> AdaptiveState:
+    """The same state with room for more: the ends of a funnel are rare."""
+    seen, heldout = (reservoir.enlarged(memory, factor) for memory in (state.training.seen, state.training.heldout))
+    return state._replace(training=state.training._replace(seen=seen, heldout=heldout))
+
+
+def latest(trace: Trace, size: int) -> Trace:
+    """The last `size` rounds."""
+    return jax.tree.map(lambda leaf: leaf[-size:], trace)
+
+
+def is_enough(found: tuple, at_end: float) -> bool:
+    """Whether a cheap flow will do, from what `judge` says, and the `reach` of the chains."""
+    rate, longest, is_even, *_ = found
+    return at_end >= CUT_OFF and (is_even or (rate >= ENOUGH and longest <= CHEAP_WAIT))
 
 
 def judge(trace: Trace) -> tuple[float, int, bool, float, float]:

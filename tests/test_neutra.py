@@ -11,7 +11,9 @@ import pytest
 from helpers import TARGETS, Target, invariance_z, is_exact, share_moved
 from jax.flatten_util import ravel_pytree
 from jax.scipy.stats import norm
+from targets import two_modes
 
+import flowmcmc
 from flowmcmc import Bijection, Flow, Tuning, adaptive, fit_flow, freeze, neutra, real_nvp
 
 HMC = partial(blackjax.hmc, num_integration_steps=3)
@@ -232,3 +234,11 @@ def test_without_params_it_moves_in_the_space_of_the_samplers_own_flow():
     elsewhere = neutra(HMC, flow, other)
     kernel = freeze(BENT.logdensity, elsewhere, flow, Tuning(params, step_size, SCALES["bent"]), num_flow_steps=1)
     assert not np.array_equal(first, jax.jit(kernel.step)(key, kernel.init(positions))[0].position)
+
+
+def test_a_kernel_in_the_flows_latent_space_does_not_search():
+    flow = flowmcmc.gaussian_mixture(jnp.zeros(2))
+    wide = flowmcmc.normal(jnp.zeros(2), scale=5.0)
+    options = {"num_chains": 20, "num_particles": 100, "num_warmup": 10, "num_samples": 10, "progress_bar": False}
+    result = flowmcmc.sample(0, two_modes, wide, flow=flow, local=neutra(blackjax.mala, flow), **options)
+    assert np.isfinite(result.trace.position).all()

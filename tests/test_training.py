@@ -124,6 +124,17 @@ def test_the_reservoir_fills_then_forgets_slowly_and_drops_nan():
     assert 20 < left[2] <= 50 and left[0] > 15 and left[1] > 15
 
 
+def test_a_larger_reservoir_keeps_its_states_and_fills_the_new_slots():
+    memory = reservoir.create(10, jnp.zeros(()))
+    memory = reservoir.insert(jax.random.key(0), memory, jnp.arange(25.0), jnp.ones(25, bool))
+    larger = reservoir.enlarged(memory, 3)
+    assert int(larger.count) == 10 and reservoir.capacity(larger) == 30
+    assert np.array_equal(larger.positions[:10], memory.positions)
+    larger = reservoir.insert(jax.random.key(1), larger, 100 + jnp.arange(20.0), jnp.ones(20, bool))
+    assert np.array_equal(larger.positions[10:], 100 + np.arange(20.0))
+    assert np.array_equal(larger.positions[:10], memory.positions)
+
+
 def test_losses_agree_with_numbers_by_hand():
     params = started().best
     pool = POSITIONS.reshape(4, 5, 2)

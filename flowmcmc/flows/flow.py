@@ -186,7 +186,7 @@ def build(
 def trimmed(params: PyTree, num_slots: int = 1) -> PyTree:
     """The same density without the mixture components of weight zero, which cost time, but for some up to `num_slots`;
     other flows' as they are."""
-    if not isinstance(params, FlowParams):
+    if not hasattr(params, "mixture"):
         return params
     is_unused = ~np.isfinite(np.asarray(params.mixture.log_weights))
     kept = np.argsort(is_unused, kind="stable")[: max(num_slots, np.sum(~is_unused))]

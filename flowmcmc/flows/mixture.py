@@ -67,12 +67,17 @@ def sample(rng_key: Array, mixture: Mixture, defensive: float) -> Array:
     """One exact draw."""
     dim, dtype = mixture.means.shape[-1], mixture.means.dtype
     normal, extra, (u_component, u_defensive) = noise(rng_key, dim, 2, dtype)
-    cumulative = jnp.cumsum(jnp.exp(mixture.log_weights))
-    k = jnp.argmax(u_component < cumulative / cumulative[-1])  # the first of them; never one of weight zero, as u < 1
-    z = mixture.means[k] + mixture.cholesky[k] @ normal
+    z = component_draw(mixture, normal, u_component)
     if defensive == 0.0:
         return z
     return jnp.where(u_defensive < defensive, student_draw(normal, extra), z)
+
+
+def component_draw(mixture: Mixture, normal: Array, uniform: Array) -> Array:
+    """A draw without the defensive part, from d standard normal numbers and a uniform one."""
+    cumulative = jnp.cumsum(jnp.exp(mixture.log_weights))
+    k = jnp.argmax(uniform < cumulative / cumulative[-1])  # the first of them; never one of weight zero, as u < 1
+    return mixture.means[k] + mixture.cholesky[k] @ normal
 
 
 def noise(rng_key: Array, dim: int, num_uniform: int, dtype) -> tuple[Array, Array, Array]:

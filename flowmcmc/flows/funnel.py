@@ -1,0 +1,238 @@
+r"""A Gaussian mixture in coordinates whose scales follow one of them: the proposal for necks of hierarchical models.
+
+    x = loc + scale * y,   y = B (shift + exp(a + b c) * z),   c = y_driver,   z ~ base
+
+The driver (the log of a group's standard deviation, say) is chosen on held-out states; b, its effect on the log scale
+of each other coordinate, and the unit triangular B, driver first, are fitted to the tenth of the states that are
+furthest in, and so say what the density does where no chain has been. The base, a mixture fitted by EM, mends what that
+gets wrong elsewhere. With coupling layers the same is learned by gradients, later and less far.
+Funnels: Neal (2003). Non-centring, which this does by itself: Papaspiliopoulos, Roberts, Skoeld (2007).
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import solve_triangular
+
+from flowmcmc.arguments import as_arrays
+from flowmcmc.base import Array, Bijection, Flow, PyTree
+from flowmcmc.flows import mixture as base
+from flowmcmc.flows.em import fit_mixture
+from flowmcmc.flows.flow import check_options, flatten, standardise
+from flowmcmc.flows.mixture import Mixture, from_cholesky
+
+__all__ = ["Funnel", "FunnelParams", "funnel_mixture"]
+
+DIGITS = 0.6  # of those of the dtype that a range of scales may use up: the triangular part subtracts
+CANDIDATES = 4  # drivers that are tried
+TRIAL_ROWS = 4096  # that they are tried on
+INSIDE = 0.1  # share of the rows that the fit then looks at: further out, means bend as well
+ROWS = 40
+NUM_STEPS = 10
+RIDGE = 1e-5  # of each standard deviation
+
+
+class Funnel(NamedTuple):
+    """`driver`, an index; `slopes` b, `shift` and `log_scale` a, each (d,); `matrix` B and its `inverse`, (d, d)."""
+
+    driver: Array
+    slopes: Array
+    shift: Array
+    log_scale: Array
+    matrix: Array
+    inverse: Array
+
+
+class FunnelParams(NamedTuple):
+    """All set by ``flow.fit``; there are no `layers`, nothing for gradients. `loc` and `scale` are (d,)."""
+
+    loc: Array
+    scale: Array
+    funnel: Funnel
+    mixture: Mixture
+    layers: None = None
+
+
+def funnel_mixture(position: PyTree, *, num_components: int = 4, defensive: float = 0.05) -> Flow:
+    """A Gaussian mixture whose coordinates' scales follow one of them log-linearly: funnels, centred hierarchies.
+
+    Parameters
+    ----------
+    position
+        One position (any pytree of floating arrays, no chain axis): gives shapes and dtype.
+    num_components, defensive
+        As in `gaussian_mixture`.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an option out of range, or a position that is not made of floating arrays.
+
+    Example
+    -------
+    >>> flow = funnel_mixture(jnp.zeros(10))
+    >>> result = sample(0, logdensity, wide, flow=flow, local=neutra(blackjax.mala, flow))
+    """
+    position = as_arrays(position, "position")
+    vector, unravel = ravel_pytree(position)
+    check_options(position, vector, 1, 1, num_components, defensive)
+    dim, dtype = vector.size, vector.dtype
+
+    def init(rng_key, position):
+        zero, eye = jnp.zeros(dim, dtype), jnp.eye(dim, dtype=dtype)
+        funnel = Funnel(jnp.array(0), zero, zero, zero, eye, eye)
+        return FunnelParams(zero, jnp.ones(dim, dtype), funnel, base.standard(num_components, dim, dtype))
+
+    def forward(params, z):
+        y, log_det = widen(params.funnel, z)
+        return unravel(params.loc + params.scale * y), log_det + jnp.sum(jnp.log(params.scale))
+
+    def inverse(params, position):
+        z, log_det = narrow(params.funnel, (ravel_pytree(position)[0] - params.loc) / params.scale)
+        return z, log_det - jnp.sum(jnp.log(params.scale))
+
+    def sample_and_log_prob(rng_key, params):
+        z = sample_base(rng_key, params, defensive)
+        position, log_det = forward(params, z)
+        return position, log_base(params, z, defensive) - log_det
+
+    def log_prob(params, position):
+        z, log_det = inverse(params, position)
+        return log_base(params, z, defensive) + log_det
+
+    def fit(rng_key, params, positions, weights, heldout, heldout_weights):
+        affine, points = standardise(flatten(positions), weights)
+        heldout_points = (flatten(heldout) - affine.loc[None]) / affine.scale[None]
+        funnel = fit_funnel(points, weights, heldout_points, heldout_weights, affine.cholesky)
+        latent, heldout_latent = (jax.vmap(narrow, (None, 0))(funnel, rows)[0] for rows in (points, heldout_points))
+        # what is left of mean and scale goes into the mixture
+        rest, latent = standardise(latent, weights)
+        heldout_latent = (heldout_latent - rest.loc[None]) / rest.scale[None]
+        mixture = base.standard(num_components, dim, dtype)
+        start = from_cholesky(mixture.log_weights, mixture.means, mixture.cholesky.at[0].set(rest.cholesky))
+        found = fit_mixture(rng_key, latent, weights, heldout_latent, heldout_weights, start)
+        means, cholesky = rest.loc + rest.scale * found.means, rest.scale[:, None] * found.cholesky
+        mixture = from_cholesky(found.log_weights, means, cholesky)
+        return FunnelParams(affine.loc, affine.scale, funnel, mixture)
+
+    return Flow(init, sample_and_log_prob, log_prob, fit, Bijection(forward, inverse))
+
+
+def sample_base(rng_key: Array, params: FunnelParams, defensive: float) -> Array:
+    """One exact draw of z."""
+    dim, dtype = params.loc.shape[0], params.loc.dtype
+    normal, extra, (u_component, u_defensive) = base.noise(rng_key, dim, 2, dtype)
+    z = base.component_draw(params.mixture, normal, u_component)
+    student = base.student_draw(normal, extra)
+    along = jnp.where(jnp.arange(dim) == params.funnel.driver, student, normal)
+    return jnp.where(u_defensive < defensive / 2, student, jnp.where(u_defensive < defensive, along, z))
+
+
+def log_base(params: FunnelParams, z: Array, defensive: float) -> Array:
+    """Its log density: half of the defensive part has heavy tails along the driver alone, where the funnel goes on."""
+    inside = base.log_prob(params.mixture, z, 0.0)
+    if defensive == 0.0:
+        return inside
+    is_driver = jnp.arange(z.shape[0]) == params.funnel.driver
+    normal = -0.5 * z**2 - 0.5 * jnp.log(2 * jnp.pi).astype(z.dtype)
+    along = jnp.sum(jnp.where(is_driver, jax.vmap(base.student_log_prob)(z[:, None]), normal))
+    parts = jnp.stack([inside, base.student_log_prob(z), along])
+    shares = jnp.array([1 - defensive, defensive / 2, defensive / 2], z.dtype)
+    return jax.nn.logsumexp(parts + jnp.log(shares))
+
+
+def widen(funnel: Funnel, z: Array) -> tuple[Array, Array]:
+    """y and log|det dy/dz|."""
+    c = funnel.shift[funnel.driver] + jnp.exp(funnel.log_scale[funnel.driver]) * z[funnel.driver]
+    log_scale = funnel.log_scale + bounded(funnel.slopes * c)
+    return funnel.matrix @ (funnel.shift + jnp.exp(log_scale) * z), jnp.sum(log_scale)
+
+
+def narrow(funnel: Funnel, y: Array) -> tuple[Array, Array]:
+    """z and log|det dz/dy|."""
+    log_scale = funnel.log_scale + bounded(funnel.slopes * y[funnel.driver])
+    return (funnel.inverse @ y - funnel.shift) * jnp.exp(-log_scale), -jnp.sum(log_scale)
+
+
+def bounded(log_scale: Array) -> Array:
+    """Cut off where rounding would make the two passes two densities: at 9.6 in float32, 21.6 in float64."""
+    limit = -DIGITS * jnp.log(jnp.finfo(log_scale.dtype).eps)
+    return jnp.clip(log_scale, -limit, limit)
+
+
+def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: Array, cholesky: Array) -> Funnel:
+    """For the driver that is best on held-out rows, of those that the squares of whitened `points` (n, d) follow."""
+    share = (weights / jnp.sum(weights))[:, None]
+    squares = solve_triangular(cholesky, points.T, lower=True).T ** 2
+    squares = squares - jnp.sum(share * squares, axis=0)
+    follows = (share * squares).T @ points / jnp.sqrt(jnp.sum(share * squares**2, axis=0) + 1e-12)[:, None]
+    follows = follows - jnp.diag(jnp.diagonal(follows))
+    drivers = jax.lax.top_k(jnp.sum(follows**2, axis=0), min(CANDIDATES, points.shape[1]))[1]
+
+    few = points[:TRIAL_ROWS], weights[:TRIAL_ROWS]
+
+    def trial(driver):
+        z, log_det = jax.vmap(narrow, (None, 0))(fit_along(driver, *few, jnp.inf), heldout)
+        return jnp.sum(jnp.where(heldout_weights > 0, log_det - 0.5 * jnp.sum(z**2, axis=1), 0.0))
+
+    scores = jax.lax.map(trial, drivers)
+    best = drivers[jnp.argmax(jnp.where(jnp.isnan(scores), -jnp.inf, scores))]
+    return fit_along(best, points, weights, INSIDE * jnp.sum(weights > 0))
+
+
+def fit_along(driver: Array, points: Array, weights: Array, num_rows: Array | float) -> Funnel:
+    """Maximum likelihood for normal z by turns: the triangular part from a weighted covariance, then a Newton step for
+    the slopes; from the `num_rows` that are furthest in, or ROWS for each coordinate if these are more."""
+    dim = points.shape[1]
+    index = jnp.arange(dim)
+    order = jnp.argsort(jnp.where(index == driver, -1, index))
+    rows, back = points[:, order], jnp.argsort(order)
+    c, is_driver = rows[:, 0], index == 0
+    ranked = jnp.sort(jnp.where(weights > 0, c, jnp.inf))
+    in_use = jnp.sum(weights > 0)
+    few = jnp.minimum(4 * dim, in_use // 4)  # rows that no one row may outweigh by much
+
+    inside = jnp.clip(num_rows, min=ROWS * dim, max=in_use - 1).astype(int)
+
+    def chosen(lead):
+        is_narrow = jnp.where(lead > 0, c <= ranked[inside], c >= ranked[in_use - 1 - inside])
+        share = weights * jnp.where(lead != 0, is_narrow, True)
+        return share / jnp.sum(share)
+
+    def residuals(slopes):
+        lead = jnp.sum(slopes * jnp.abs(slopes)) / (jnp.sum(jnp.abs(slopes)) + 1e-6)
+        limited = jnp.clip(c, ranked[few], ranked[in_use - 1 - few])
+        share = chosen(lead) * jnp.exp(-2 * bounded(lead * limited))
+        share = share / jnp.sum(share)
+        mean = share @ rows
+        centred = rows - mean[None]
+        # Cholesky factor of the weighted covariance, without squaring: in a neck all but one direction are tiny
+        weighted = jnp.sqrt(share)[:, None] * centred
+        ridge = jnp.diag(RIDGE * jnp.sqrt(jnp.sum(weighted**2, axis=0)) + 1e-12)
+        factor = jnp.linalg.qr(jnp.concatenate([weighted, ridge]), mode="r").T
+        unit = factor / jnp.diagonal(factor)[None]
+        inverse = solve_triangular(unit, jnp.eye(dim, dtype=rows.dtype), lower=True, unit_diagonal=True)
+        return centred @ inverse.T, chosen(lead)[:, None], mean, unit, inverse
+
+    def squares(slopes, residual, share):
+        return share * residual**2 * jnp.exp(-2 * bounded(slopes[None] * c[:, None]))
+
+    def step(_, slopes):
+        residual, share, *_ = residuals(slopes)
+        q = squares(slopes, residual, share)
+        q = q / jnp.sum(q, axis=0)
+        centre = c @ q
+        spread = jnp.sum(q * (c[:, None] - centre[None]) ** 2, axis=0)
+        change = (c @ share - centre) / (2 * spread + 1e-6)
+        return jnp.where(is_driver, 0.0, slopes - jnp.clip(change, -0.5, 0.5))
+
+    slopes = jax.lax.fori_loop(0, NUM_STEPS, step, jnp.zeros(dim, points.dtype))
+    residual, share, mean, unit, inverse = residuals(slopes)
+    log_scale = 0.5 * jnp.log(jnp.sum(squares(slopes, residual, share), axis=0) + 1e-12)
+
+    def home(matrix):
+        return matrix[back][:, back]
+
+    return Funnel(driver, slopes[back], (inverse @ mean)[back], log_scale[back], home(unit), home(inverse))
