@@ -243,13 +243,13 @@ for name, run in runs.items():
 
 # %% [markdown]
 # The draws of each centred run end in the neck, and what lies deeper is missing: for NUTS below log tau = -1.1, 6.6 %
-# of the mass, and with small steps below -2, 2.7 %; its divergences tell. flowmcmc takes a flow that scales the thetas
-# with tau (`flowmcmc.funnel_mixture`; `centred_result.settings["flow"]` is "funnel"). Fitted to the tenth of the chains'
-# states with the smallest tau it says what the density is further in, where the chains then go; it gets to -5.6, and
-# 0.07 % of the mass lies beyond. All quantiles but the lowest agree with the exact answer. The lowest does not, and
-# below -4 there is 0.27 % where 0.37 % should be, five of the stated errors. r-hat, 1.000, and the verdict do not show
-# it: no diagnostic sees what no chain has seen. (The verdict names an end of a coordinate out of which hardly any step
-# leads; here half of them and more do.)
+# of the mass, and with small steps below -2, 2.7 %; its divergences tell. flowmcmc takes a flow that scales the
+# thetas with tau (`flowmcmc.funnel_mixture`; `centred_result.settings["flow"]` is "funnel"). Fitted to the tenth of
+# the chains' states with the smallest tau it says what the density is further in, where the chains then go; it gets
+# to -5.6, and 0.07 % of the mass lies beyond. All quantiles but the lowest agree with the exact answer. The lowest
+# does not, and below -4 there is 0.27 % where 0.37 % should be, five of the stated errors. r-hat, 1.000, and the
+# verdict do not show it: no diagnostic sees what no chain has seen. (The verdict names an end of a coordinate out of
+# which hardly any step leads; here half of them and more do.)
 #
 # The harm is small if only the schools are asked for, since all small tau give nearly the same theta. It is large for
 # statements about very small tau: no draw is below 0.0035.
