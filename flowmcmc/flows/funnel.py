@@ -27,8 +27,8 @@ __all__ = ["Funnel", "FunnelParams", "funnel_mixture"]
 
 DIGITS = 0.6  # of those of the dtype that a range of scales may use up: the triangular part subtracts
 CANDIDATES = 4  # drivers that are tried
-TRIAL_ROWS = 4096  # that they are tried on
-INSIDE = 0.1  # share of the rows that the fit then looks at: further out, means bend as well
+MOST_ROWS = 4096  # that they are tried on, and that the fit then looks at, or ROWS for each coordinate
+INSIDE = 0.1  # share of the rows that the fit looks at: further out, means bend as well
 ROWS = 40
 NUM_STEPS = 10
 RIDGE = 1e-5  # of each standard deviation
@@ -171,15 +171,27 @@ def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: A
     follows = follows - jnp.diag(jnp.diagonal(follows))
     drivers = jax.lax.top_k(jnp.sum(follows**2, axis=0), min(CANDIDATES, points.shape[1]))[1]
 
-    few = points[:TRIAL_ROWS], weights[:TRIAL_ROWS]
+    count, dim = points.shape
+    in_use = jnp.sum(weights > 0)
+    num_few, num_inside = min(MOST_ROWS, count), min(max(MOST_ROWS, ROWS * dim), count)
+    spread = jnp.arange(num_few) * in_use // num_few  # rows in use come first
 
     def trial(driver):
-        z, log_det = jax.vmap(narrow, (None, 0))(fit_along(driver, *few, jnp.inf), heldout)
-        return jnp.sum(jnp.where(heldout_weights > 0, log_det - 0.5 * jnp.sum(z**2, axis=1), 0.0))
+        funnel = fit_along(driver, points[spread], weights[spread], jnp.inf)
+        z, log_det = jax.vmap(narrow, (None, 0))(funnel, heldout)
+        score = jnp.sum(jnp.where(heldout_weights > 0, log_det - 0.5 * jnp.sum(z**2, axis=1), 0.0))
+        return score, jnp.sign(leading(funnel.slopes))
 
-    scores = jax.lax.map(trial, drivers)
-    best = drivers[jnp.argmax(jnp.where(jnp.isnan(scores), -jnp.inf, scores))]
-    return fit_along(best, points, weights, INSIDE * jnp.sum(weights > 0))
+    scores, signs = jax.lax.map(trial, drivers)
+    best = jnp.argmax(jnp.where(jnp.isnan(scores), -jnp.inf, scores))
+    depth = jnp.where(weights > 0, -signs[best] * points[:, drivers[best]], -jnp.inf)
+    inside = jax.lax.top_k(depth, num_inside)[1]
+    return fit_along(drivers[best], points[inside], weights[inside], INSIDE * in_use)
+
+
+def leading(slopes: Array) -> Array:
+    """Their mean, weighted by their size."""
+    return jnp.sum(slopes * jnp.abs(slopes)) / (jnp.sum(jnp.abs(slopes)) + 1e-6)
 
 
 def fit_along(driver: Array, points: Array, weights: Array, num_rows: Array | float) -> Funnel:
@@ -202,7 +214,7 @@ def fit_along(driver: Array, points: Array, weights: Array, num_rows: Array | fl
         return share / jnp.sum(share)
 
     def residuals(slopes):
-        lead = jnp.sum(slopes * jnp.abs(slopes)) / (jnp.sum(jnp.abs(slopes)) + 1e-6)
+        lead = leading(slopes)
         limited = jnp.clip(c, ranked[few], ranked[in_use - 1 - few])
         share = chosen(lead) * jnp.exp(-2 * bounded(lead * limited))
         share = share / jnp.sum(share)
