@@ -33,6 +33,7 @@ CASES = {
     "funnel, d=1": (funnel_mixture, jnp.zeros(1), 3, 0.1),
     "funnel, d=2": (funnel_mixture, jnp.zeros(2), 4, 0.0),
     "funnel, dict": (funnel_mixture, DICT, 1, 0.2),
+    "funnel, mostly defensive": (funnel_mixture, jnp.zeros(2), 1, 0.9),
     "nvp, scalar": (NVP, jnp.zeros(()), 4, 0.0),
     "nvp, d=2": (NVP, jnp.zeros(2), 4, 0.1),
     "nvp, d=3": (NVP, jnp.zeros(3), 1, 0.0),
