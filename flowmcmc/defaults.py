@@ -9,12 +9,12 @@ import numpy as np
 from flowmcmc.arguments import check_local
 from flowmcmc.base import Flow, LocalKernel, PyTree
 from flowmcmc.flows import FlowParams, FunnelParams, funnel_mixture, gaussian_mixture, marginal_mixtures, real_nvp
-from flowmcmc.local import jittered, within_modes
+from flowmcmc.local import asks_for, jittered, within_modes
 from flowmcmc.neutra import neutra
 from flowmcmc.tempering import tempered_smc
 from flowmcmc.training import has_layers
 
-__all__ = ["LOCAL", "default_flows", "default_local", "search"]
+__all__ = ["default_flows", "default_local", "search"]
 
 LOCAL = jittered(partial(blackjax.hmc, num_integration_steps=8))
 SMC_STEPS = 4  # a stage; particles need not be perfect, chains put them right
@@ -43,8 +43,11 @@ def default_local(flow: Flow, position: PyTree) -> LocalKernel:
 
 
 def search(rng_key, logdensity_fn, start, *, num_chains, num_particles, local, progress_bar) -> tuple[PyTree, PyTree]:
-    """Particles from a broad density: `num_chains` of them, spread over all ancestors, and the others."""
+    """Particles from a broad density: `num_chains` of them, spread over all ancestors, and the others. There is no flow
+    yet for a `local` that moves in its latent space; that, and None, is LOCAL here."""
+    local = LOCAL if local is None else local
     check_local(local)
+    local = LOCAL if asks_for(local, "params") else local
     if num_chains > num_particles:
         raise ValueError(f"num_chains = {num_chains} must not exceed num_particles = {num_particles}.")
     found = tempered_smc(

@@ -57,7 +57,12 @@ def group_of(datatree, group: str):
 def draws_of(datatree, group: str = "posterior") -> np.ndarray:
     """All coordinates as one array (chain, draw, d), in the order of the variables."""
     values = [v.transpose("chain", "draw", ...).values for v in group_of(datatree, group).data_vars.values()]
-    return np.concatenate([v.reshape(*v.shape[:2], -1) for v in values], axis=2)
+    return side_by_side(values)
+
+
+def side_by_side(leaves) -> np.ndarray:
+    """Arrays that share their first two axes, (a, b, ...), as one (a, b, d)."""
+    return np.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=2)
 
 
 def coordinate_names(datatree) -> list[str]:

@@ -6,6 +6,7 @@ half as many states again, and adapts the step size. So the rounds are compiled 
 """
 
 import warnings
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -19,6 +20,7 @@ from flowmcmc import training
 from flowmcmc.adaptive import AdaptiveInfo, AdaptiveState
 from flowmcmc.base import Array, Flow, PyTree, SamplingAlgorithm, num_chains
 from flowmcmc.devices import mesh_of, on_chains, on_every_device, using
+from flowmcmc.diagnostics import side_by_side
 from flowmcmc.edges import edges, reach
 from flowmcmc.flows import trimmed
 from flowmcmc.rounds import FrozenState, RoundInfo, Tuning
@@ -38,6 +40,7 @@ from flowmcmc.training import TrainingInfo
 __all__ = ["fitted_rounds", "joined"]
 
 ROUNDS = 5  # between two looks
+RECENT = 20  # looks, at most half of the rounds, that the ends of coordinates are judged from
 GROWTH = 1.5  # of the number of states since the last fit, for another one
 
 
@@ -54,8 +57,8 @@ def fitted_rounds(
     progress_bar: str | None,
     least_room: int = 1,
     must_beat: float | None = None,
-    goes_on: Callable[[float], bool] = lambda at_end: False,
-) -> tuple[AdaptiveState, Trace, int, int]:
+    num_blocks: int = 1,
+) -> tuple[AdaptiveState, Trace, int, int, float]:
     """Warm up the chains of `state` and fit `flow` to where they go.
 
     Parameters
@@ -79,20 +82,21 @@ def fitted_rounds(
         For so many components in any case.
     must_beat
         No round is taken unless the first fit has a lower held-out loss.
-    goes_on
-        Whether to take `num_rounds` more, and fit before, from the `reach` of the latest rounds.
+    num_blocks
+        How often to take `num_rounds`, with a fit before each.
 
     Returns
     -------
     tuple
-        The state; the kept rounds, fewer after Ctrl-C; for how many components there was room; and how many rounds were
-        to be taken, 0 if the flow did not beat `must_beat`.
+        The state; the kept rounds, fewer after Ctrl-C; for how many components there was room; how many rounds were to
+        be taken, 0 if the flow did not beat `must_beat`; and the `reach` of the latest rounds.
     """
     advance = compile_chunk(frozen.step, keep_all, CHUNK_SIZE)
     look = jax.jit(partial(take_in, flow, target_acceptance_rate), compiler_options=compiler_options())
     key_first, key_rounds, key_look = jax.random.split(rng_key, 3)
     dtype = jax.tree.leaves(state.position)[0].dtype
-    pieces, recent, num_fitted, num_slots, limit = [], [], num_seen(state), least_room, num_rounds
+    pieces, num_fitted, num_slots, limit = [], num_seen(state), least_room, num_rounds
+    recent = deque(maxlen=min(RECENT, (-(-num_rounds // ROUNDS) + 1) // 2))
     with (
         using(mesh_of(state.position)),
         tqdm(total=num_rounds, desc=progress_bar, disable=not progress_bar, leave=False) as bar,
@@ -119,11 +123,9 @@ def fitted_rounds(
                 bar.update(size)
                 bar.set_postfix(describe(pieces[-1]))
                 recent.append(steps_from(kept))
-                if done + size == limit:
-                    if goes_on(reach(edges(*map(np.concatenate, zip(*recent[len(recent) // 2 :]))))):
-                        limit += num_rounds
-                        bar.total = limit
-                    recent = []
+                if done + size == limit < num_blocks * num_rounds:
+                    limit += num_rounds
+                    bar.total = limit
         except KeyboardInterrupt:
             warnings.warn(
                 f"interrupted after {sum(len(piece.info.step_size) for piece in pieces)} of {limit} rounds; "
@@ -134,7 +136,8 @@ def fitted_rounds(
         shapes = jax.eval_shape(advance, key_rounds, FrozenState(state.position, state.tuning), 0, 0)[1]
         kept = jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)
         pieces = [keep(state._replace(position=kept.position), told(state, kept.info, np.zeros((), dtype)))]
-    return state, joined(pieces), num_slots, limit
+    at_end = reach(edges(*map(np.concatenate, zip(*recent)))) if recent else 1.0
+    return state, joined(pieces), num_slots, limit, at_end
 
 
 def take_in(flow: Flow, target_acceptance_rate: float, rng_key, state, positions, num_rounds, rate, is_due):
@@ -167,8 +170,7 @@ def joined(pieces: list[Trace]) -> Trace:
 
 def steps_from(kept: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Where the chains were before each round but the first, as rows, and how often its steps were accepted."""
-    leaves = [leaf.reshape(*leaf.shape[:2], -1) for leaf in jax.tree.leaves(kept.position)]
-    positions = np.concatenate(leaves, axis=2)[:-1]
+    positions = side_by_side(jax.tree.leaves(kept.position))[:-1]
     rates = (rate[1:].ravel() for rate in (kept.info.local_acceptance_rate, kept.info.flow_acceptance_rate))
     return positions.reshape(-1, positions.shape[2]), *rates
 

@@ -17,17 +17,17 @@ from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
 from flowmcmc.base import num_chains as count_chains
 from flowmcmc.checkpoint import Checkpoint, drawn, placed_like, writable
 from flowmcmc.checks import check_density, check_flow, check_positions, check_start
-from flowmcmc.defaults import LOCAL, default_flows, default_local, search
+from flowmcmc.defaults import default_flows, default_local, search
 from flowmcmc.describe import describe_run, named, of_flow
 from flowmcmc.devices import check_mesh, shard_chains
 from flowmcmc.flows import trimmed
 from flowmcmc.imh import imh
-from flowmcmc.local import asks_for
 from flowmcmc.losses import Loss, forward_kl
 from flowmcmc.result import SampleResult
 from flowmcmc.rounds import Tuning, freeze, retuned
 from flowmcmc.run import CHUNK_SIZE, RunState, as_key, keep_all, keep_info, run
 from flowmcmc.tempering import is_density
+from flowmcmc.training import is_layered
 from flowmcmc.warmup import kept_warmup, warm_up
 
 __all__ = ["sample"]
@@ -145,7 +145,7 @@ patience
         check_flow(flow, position)
     flows = {"given": flow} if flow else default_flows(position)
     if loss is not forward_kl or optimizer is not None:
-        flows = {name: layered for name, layered in flows.items() if name not in ("mixture", "marginals", "funnel")}
+        flows = {name: layered for name, layered in flows.items() if is_layered(layered, position)}
     flows = flows if num_flow_steps else dict(list(flows.items())[:1])
     options = {
         "num_local_steps": num_local_steps,
@@ -186,9 +186,7 @@ patience
         store = Checkpoint(checkpoint, describe_run(rng_key, logdensity_fn, few, asked | sizes))
     known = None
     if start is not None:
-        # there is no flow yet for a local kernel that moves in its latent space
-        kernel = LOCAL if local is None or asks_for(local, "params") else local
-        find = partial(search, key_start, logdensity_fn, start, local=kernel, progress_bar=progress_bar, **sizes)
+        find = partial(search, key_start, logdensity_fn, start, local=local, progress_bar=progress_bar, **sizes)
         positions, known = store.kept("start", find, (position, position)) if store else find()
         positions = check_positions(positions)
         check_density(logdensity_fn, positions)

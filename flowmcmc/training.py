@@ -19,7 +19,17 @@ from flowmcmc.flows import FlowParams
 from flowmcmc.losses import Batch, Loss
 from flowmcmc.reservoir import Reservoir
 
-__all__ = ["TrainingInfo", "TrainingState", "has_layers", "is_refit_round", "learn", "refit", "remember", "start"]
+__all__ = [
+    "TrainingInfo",
+    "TrainingState",
+    "has_layers",
+    "is_layered",
+    "is_refit_round",
+    "learn",
+    "refit",
+    "remember",
+    "start",
+]
 
 HOLD_OUT = 5
 AVERAGING = 0.98  # of the parameters over gradient steps: their noise alone would cost acceptance
@@ -167,6 +177,11 @@ def learn(
 def has_layers(params: PyTree) -> bool:
     """Whether gradients have anything to train."""
     return bool(jax.tree.leaves(getattr(params, "layers", params)))
+
+
+def is_layered(flow: Flow, position: PyTree) -> bool:
+    """The same of a flow that has no parameters yet."""
+    return has_layers(jax.eval_shape(flow.init, jax.random.key(0), position))
 
 
 def heldout_loss(state: TrainingState, params: PyTree, flow: Flow) -> Array:

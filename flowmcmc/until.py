@@ -4,8 +4,8 @@ import time
 from dataclasses import replace
 
 from flowmcmc.arguments import check_numbers, check_result
+from flowmcmc.problems import largest
 from flowmcmc.result import SampleResult
-from flowmcmc.summary import largest
 
 __all__ = ["draw_until"]
 

@@ -36,8 +36,8 @@ CHANCE = 4.0  # times the longest wait to be expected if proposals are as hard t
 HOPELESS = 0.2  # below it a mixture for each coordinate is tried
 BETTER = 0.1  # nats of held-out loss that the first fit of a flow for funnels must gain
 MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
-BLOCK = 0.35  # of the rounds asked for; the first mixture gets one block
-MEMORY = 4  # times as many states are remembered for it
+BLOCK = 0.35  # of the rounds asked for; a mixture gets one block
+MEMORY = 4  # times as many states are remembered for a flow for funnels
 ROOM = 4  # for its components, which change while chains get further
 MAX_BLOCKS = 9  # for layers while they learn, and for a flow for funnels, which gets further with each
 STILL_LEARNING = 0.01  # nats of held-out loss in half a block
@@ -103,7 +103,7 @@ def warm_up(
             continue
         sampler = make_sampler(flow)
         key_begin, key = jax.random.split(jax.random.fold_in(rng_key, index))
-        is_layered = training.has_layers(jax.eval_shape(flow.init, key, position))
+        is_layered = training.is_layered(flow, position)
         gets_further = name == "funnel" and bool(tried)
         with using(mesh_of(positions)):
             begin = partial(knowing, sampler, known=known if index == 0 else None)
@@ -112,12 +112,12 @@ def warm_up(
         label = progress_bar and (f"warm-up, flow {index + 1}/{len(flows)}" if is_choice else "warm-up")
         size = max(1, int(BLOCK * num_rounds)) if is_choice else num_rounds
         show = {"keep": keep, "progress_bar": label or None}
-        num_slots, ends = 1, []
+        num_slots, at_end, is_cheap = 1, 1.0, is_choice and not is_layered
         if is_layered:
             num_blocks = MAX_BLOCKS if is_choice else 1
             state, trace, num_asked = trained(key, sampler, state, size, num_blocks, lowest_loss, **show)
         else:
-            state, trace, num_slots, num_asked = fitted_rounds(
+            state, trace, num_slots, num_asked, at_end = fitted_rounds(
                 key,
                 make_frozen(flow),
                 flow,
@@ -127,16 +127,16 @@ def warm_up(
                 target_acceptance_rate=target_acceptance_rate,
                 least_room=ROOM if gets_further else 1,
                 must_beat=loss_now(before, start) - BETTER if before and gets_further else None,
-                goes_on=partial(has_more, ends, MAX_BLOCKS if gets_further else 1),
+                num_blocks=MAX_BLOCKS if gets_further else 1,
                 **show,
             )
             if num_asked == 0:
                 continue
         traces.append(trace)
         is_partial = len(trace.info.step_size) < num_asked
-        rate, longest, _, _, loss = found = judge(latest(trace, size))
-        is_cheap, at_end = is_choice and not is_layered, ends[-1] if ends else 1.0
-        has_converged = is_enough(found, at_end) if is_cheap else rate >= ENOUGH and longest <= MAX_WAIT
+        rate, longest, is_even, _, loss = judge(latest(trace, size))
+        will_do = is_enough(rate, longest) if not is_cheap else is_enough(rate, longest, CHEAP_WAIT) or is_even
+        has_converged = will_do and at_end >= CUT_OFF
         efficiency = rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)) * (1.0 if at_end >= CUT_OFF else 0.1)
         tried.append((efficiency, state.tuning, num_slots, name))
         start, before, lowest_loss = state, flow, min(lowest_loss, loss)
@@ -148,30 +148,22 @@ def warm_up(
         if tried[best][0] < MIN_GAIN * tried[earlier][0]:
             best = earlier
     _, tuning, num_slots, name = tried[best]
-    kept = joined(traces)
     # the chains go on from where they are last, whichever flow they take
-    return WarmUp(start.position, tuning, num_slots, kept, name, is_partial)
+    return WarmUp(start.position, tuning, num_slots, joined(traces), name, is_partial)
 
 
 def trained(rng_key, sampler, state, size, num_blocks, lowest_loss, *, keep, progress_bar):
     """Rounds of a flow with layers, a block at a time while it learns and is ahead of those before it: the state, the
     trace, and how many rounds there should be."""
-    state, traces, is_partial = RunState(0, state), [], False
+    state, traces = RunState(0, state), []
     for _ in range(num_blocks):
         state, trace = run(rng_key, sampler, state, size, keep=keep, progress_bar=progress_bar)
         traces.append(trace)
         is_partial = len(trace.info.step_size) < size
         rate, longest, _, gain, loss = judge(trace)
-        has_converged = rate >= ENOUGH and longest <= MAX_WAIT
-        if is_partial or has_converged or gain < STILL_LEARNING or loss > lowest_loss:
+        if is_partial or is_enough(rate, longest) or gain < STILL_LEARNING or loss > lowest_loss:
             break
     return state.sampler, joined(traces), size * len(traces)
-
-
-def has_more(ends: list[float], num_blocks: int, at_end: float) -> bool:
-    """Whether fewer than `num_blocks` are done; adds the latest `reach` to `ends`."""
-    ends.append(at_end)
-    return len(ends) < num_blocks
 
 
 def kept_warmup(
@@ -219,10 +211,9 @@ def latest(trace: Trace, size: int) -> Trace:
     return jax.tree.map(lambda leaf: leaf[-size:], trace)
 
 
-def is_enough(found: tuple, at_end: float) -> bool:
-    """Whether a cheap flow will do, from what `judge` says, and the `reach` of the chains."""
-    rate, longest, is_even, *_ = found
-    return at_end >= CUT_OFF and (is_even or (rate >= ENOUGH and longest <= CHEAP_WAIT))
+def is_enough(rate: float, longest: int, allowed: int = MAX_WAIT) -> bool:
+    """Whether proposals are accepted often enough and no chain waits longer than `allowed`."""
+    return rate >= ENOUGH and longest <= allowed
 
 
 def judge(trace: Trace) -> tuple[float, int, bool, float, float]:

@@ -14,9 +14,9 @@ import pytest
 import flowmcmc
 from flowmcmc.diagnostics import Importance, longest_run, rhat_by_start
 from flowmcmc.modes import find_modes
+from flowmcmc.problems import flow_problems
 from flowmcmc.rounds import RoundInfo, Tuning
 from flowmcmc.run import Trace
-from flowmcmc.summary import flow_problems
 from flowmcmc.weights import flow_log_weights, target_log_weights
 
 

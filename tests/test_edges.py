@@ -16,9 +16,9 @@ from flowmcmc.edges import CUT_OFF, edges, reach
 QUIET = {"progress_bar": False}
 
 
-def funnel(x, scale=3.0):
-    """Neal's: v ~ N(0, scale^2), the others N(0, exp(v))."""
-    return -0.5 * (x[0] / scale) ** 2 - 0.5 * jnp.sum(x[1:] ** 2) * jnp.exp(-x[0]) - 0.5 * (len(x) - 1) * x[0]
+def funnel(x):
+    """Neal's: v ~ N(0, 9), the others N(0, exp(v))."""
+    return -0.5 * (x[0] / 3) ** 2 - 0.5 * jnp.sum(x[1:] ** 2) * jnp.exp(-x[0]) - 0.5 * (len(x) - 1) * x[0]
 
 
 def test_the_end_with_few_accepted_steps_comes_first():
@@ -92,14 +92,20 @@ def test_a_summary_names_the_neck_and_the_default_run_gets_into_it():
     assert v.min() < -9 < cut.trace.position[..., 0].min()
 
 
-def test_a_flow_that_does_not_fit_better_takes_no_round(monkeypatch):
+def try_both(monkeypatch, num_components):
+    """A mixture is never enough, and there are no layers."""
     monkeypatch.setattr(warmup, "ENOUGH", 1.1)
     monkeypatch.setattr(warmup, "OFTEN", 1.1)
-    flows = {
-        "mixture": flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4),
-        "funnel": flowmcmc.funnel_mixture(jnp.zeros(2)),
-    }
-    monkeypatch.setattr(sys.modules["flowmcmc.sample"], "default_flows", lambda position: flows)
+
+    def flows(position):
+        mixture = flowmcmc.gaussian_mixture(position, num_components=num_components)
+        return {"mixture": mixture, "funnel": flowmcmc.funnel_mixture(position)}
+
+    monkeypatch.setattr(sys.modules["flowmcmc.sample"], "default_flows", flows)
+
+
+def test_a_flow_that_does_not_fit_better_takes_no_round(monkeypatch):
+    try_both(monkeypatch, num_components=4)
     starts = 3 * jnp.where(jnp.arange(40) % 3 > 0, 1.0, -1.0)[:, None] + draws(6, (40, 2))
     result = flowmcmc.sample(0, two_modes, starts, num_warmup=60, num_samples=20, **QUIET)
     assert result.settings["flow"] == "mixture"
@@ -108,13 +114,7 @@ def test_a_flow_that_does_not_fit_better_takes_no_round(monkeypatch):
 
 @pytest.mark.parametrize("nth", [1, 3])
 def test_ctrl_c_in_the_second_flow_keeps_what_there_is(monkeypatch, interrupt, nth):
-    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
-    monkeypatch.setattr(warmup, "OFTEN", 1.1)
-    flows = {
-        "mixture": flowmcmc.gaussian_mixture(jnp.zeros(3), num_components=2),
-        "funnel": flowmcmc.funnel_mixture(jnp.zeros(3)),
-    }
-    monkeypatch.setattr(sys.modules["flowmcmc.sample"], "default_flows", lambda position: flows)
+    try_both(monkeypatch, num_components=2)
     v = 3 * draws(8, (40, 1))
     starts = jnp.concatenate([v, draws(7, (40, 2)) * jnp.exp(v / 2)], axis=1)
     interrupt(5 + nth)

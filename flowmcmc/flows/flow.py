@@ -16,23 +16,14 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
 from flowmcmc.arguments import as_arrays, check_counts, check_numbers
-from flowmcmc.base import Array, Bijection, Flow, PyTree
+from flowmcmc.base import Bijection, Flow, PyTree
 from flowmcmc.flows import mixture as base
 from flowmcmc.flows.coupling import Elementwise, affine, coupling
-from flowmcmc.flows.em import covariance_cholesky, fit_mixture
-from flowmcmc.flows.mixture import Mixture, from_cholesky
+from flowmcmc.flows.mixture import Mixture
 from flowmcmc.flows.spline import rational_quadratic
-from flowmcmc.local import varies
+from flowmcmc.flows.units import Affine, fit_base, flatten, log_det_affine, standardise, whiten
 
-__all__ = ["Affine", "FlowParams", "gaussian_mixture", "real_nvp", "spline_flow", "trimmed"]
-
-
-class Affine(NamedTuple):
-    """x = loc + scale * (cholesky @ y); shapes (d,), (d,), (d, d), the last lower triangular."""
-
-    loc: Array
-    scale: Array
-    cholesky: Array
+__all__ = ["FlowParams", "gaussian_mixture", "real_nvp", "spline_flow", "trimmed"]
 
 
 class FlowParams(NamedTuple):
@@ -173,10 +164,8 @@ def build(
         fresh = init(key_layers, None)
         mixture = fresh.mixture
         if num_components > 1:
-            heldout_rows = (flatten(heldout) - affine_map.loc[None]) / affine_map.scale[None]
-            start = mixture._replace(cholesky=mixture.cholesky.at[0].set(affine_map.cholesky))
-            start = from_cholesky(*start[:3])
-            found = fit_mixture(key_mixture, points, weights, heldout_rows, heldout_weights, start)
+            heldout_rows = flatten(heldout)
+            found = fit_base(key_mixture, affine_map, points, weights, heldout_rows, heldout_weights, mixture)
             mixture = whiten(found, affine_map.cholesky)
         return FlowParams(affine_map, mixture, fresh.layers)
 
@@ -191,38 +180,6 @@ def trimmed(params: PyTree, num_slots: int = 1) -> PyTree:
     is_unused = ~np.isfinite(np.asarray(params.mixture.log_weights))
     kept = np.argsort(is_unused, kind="stable")[: max(num_slots, np.sum(~is_unused))]
     return params._replace(mixture=jax.tree.map(lambda leaf: leaf[kept], params.mixture))
-
-
-def flatten(positions: PyTree) -> Array:
-    """Positions with a leading axis as rows (n, d)."""
-    return jax.vmap(lambda position: ravel_pytree(position)[0])(positions)
-
-
-def log_det_affine(scale: Array, cholesky: Array) -> Array:
-    """log |det| of the affine map."""
-    return jnp.sum(jnp.log(scale)) + jnp.sum(jnp.log(jnp.diagonal(cholesky)))
-
-
-def standardise(rows: Array, weights: Array) -> tuple[Affine, Array]:
-    """Affine map with the weighted mean and covariance of `rows`, and the rows in units of `scale` about `loc`."""
-    share = (weights / jnp.sum(weights))[:, None]
-    loc = jnp.sum(share * rows, axis=0)
-    deviation = jnp.sqrt(jnp.sum(share * (rows - loc[None]) ** 2, axis=0))
-    is_constant = ~varies(deviation, loc)
-    scale = jnp.where(is_constant, 1.0, deviation)
-    points = (rows - loc[None]) / scale[None]
-    correlation = (share * points).T @ points
-    correlation = correlation + jnp.diag(is_constant.astype(rows.dtype))
-    return Affine(loc, scale, covariance_cholesky(correlation, jnp.sum(weights))), points
-
-
-def whiten(mixture: Mixture, cholesky: Array) -> Mixture:
-    """The same mixture in coordinates y with x = cholesky @ y."""
-
-    def solve(right):
-        return solve_triangular(cholesky, right, lower=True)
-
-    return from_cholesky(mixture.log_weights, jax.vmap(solve)(mixture.means), jax.vmap(solve)(mixture.cholesky))
 
 
 def check_options(position, vector, num_layers, hidden, num_components, defensive) -> None:

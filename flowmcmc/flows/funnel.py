@@ -19,9 +19,9 @@ from jax.scipy.linalg import solve_triangular
 from flowmcmc.arguments import as_arrays
 from flowmcmc.base import Array, Bijection, Flow, PyTree
 from flowmcmc.flows import mixture as base
-from flowmcmc.flows.em import fit_mixture
-from flowmcmc.flows.flow import check_options, flatten, standardise
+from flowmcmc.flows.flow import check_options
 from flowmcmc.flows.mixture import Mixture, from_cholesky
+from flowmcmc.flows.units import fit_base, flatten, standardise
 
 __all__ = ["Funnel", "FunnelParams", "funnel_mixture"]
 
@@ -109,10 +109,8 @@ def funnel_mixture(position: PyTree, *, num_components: int = 4, defensive: floa
         latent, heldout_latent = (jax.vmap(narrow, (None, 0))(funnel, rows)[0] for rows in (points, heldout_points))
         # what is left of mean and scale goes into the mixture
         rest, latent = standardise(latent, weights)
-        heldout_latent = (heldout_latent - rest.loc[None]) / rest.scale[None]
         mixture = base.standard(num_components, dim, dtype)
-        start = from_cholesky(mixture.log_weights, mixture.means, mixture.cholesky.at[0].set(rest.cholesky))
-        found = fit_mixture(rng_key, latent, weights, heldout_latent, heldout_weights, start)
+        found = fit_base(rng_key, rest, latent, weights, heldout_latent, heldout_weights, mixture)
         means, cholesky = rest.loc + rest.scale * found.means, rest.scale[:, None] * found.cholesky
         mixture = from_cholesky(found.log_weights, means, cholesky)
         return FunnelParams(affine.loc, affine.scale, funnel, mixture)
@@ -169,9 +167,8 @@ def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: A
     squares = squares - jnp.sum(share * squares, axis=0)
     follows = (share * squares).T @ points / jnp.sqrt(jnp.sum(share * squares**2, axis=0) + 1e-12)[:, None]
     follows = follows - jnp.diag(jnp.diagonal(follows))
-    drivers = jax.lax.top_k(jnp.sum(follows**2, axis=0), min(CANDIDATES, points.shape[1]))[1]
-
     count, dim = points.shape
+    drivers = jax.lax.top_k(jnp.sum(follows**2, axis=0), min(CANDIDATES, dim))[1]
     in_use = jnp.sum(weights > 0)
     num_few, num_inside = min(MOST_ROWS, count), min(max(MOST_ROWS, ROWS * dim), count)
     spread = jnp.arange(num_few) * in_use // num_few  # rows in use come first
@@ -205,7 +202,6 @@ def fit_along(driver: Array, points: Array, weights: Array, num_rows: Array | fl
     ranked = jnp.sort(jnp.where(weights > 0, c, jnp.inf))
     in_use = jnp.sum(weights > 0)
     few = jnp.minimum(4 * dim, in_use // 4)  # rows that no one row may outweigh by much
-
     inside = jnp.clip(num_rows, min=ROWS * dim, max=in_use - 1).astype(int)
 
     def chosen(lead):
@@ -216,17 +212,18 @@ def fit_along(driver: Array, points: Array, weights: Array, num_rows: Array | fl
     def residuals(slopes):
         lead = leading(slopes)
         limited = jnp.clip(c, ranked[few], ranked[in_use - 1 - few])
-        share = chosen(lead) * jnp.exp(-2 * bounded(lead * limited))
-        share = share / jnp.sum(share)
-        mean = share @ rows
+        share = chosen(lead)
+        weight = share * jnp.exp(-2 * bounded(lead * limited))
+        weight = weight / jnp.sum(weight)
+        mean = weight @ rows
         centred = rows - mean[None]
         # Cholesky factor of the weighted covariance, without squaring: in a neck all but one direction are tiny
-        weighted = jnp.sqrt(share)[:, None] * centred
+        weighted = jnp.sqrt(weight)[:, None] * centred
         ridge = jnp.diag(RIDGE * jnp.sqrt(jnp.sum(weighted**2, axis=0)) + 1e-12)
         factor = jnp.linalg.qr(jnp.concatenate([weighted, ridge]), mode="r").T
         unit = factor / jnp.diagonal(factor)[None]
         inverse = solve_triangular(unit, jnp.eye(dim, dtype=rows.dtype), lower=True, unit_diagonal=True)
-        return centred @ inverse.T, chosen(lead)[:, None], mean, unit, inverse
+        return centred @ inverse.T, share[:, None], mean, unit, inverse
 
     def squares(slopes, residual, share):
         return share * residual**2 * jnp.exp(-2 * bounded(slopes[None] * c[:, None]))

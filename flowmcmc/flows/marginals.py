@@ -15,8 +15,9 @@ from jax.scipy.linalg import solve_triangular
 
 from flowmcmc.arguments import as_arrays
 from flowmcmc.base import Array, Bijection, Flow, PyTree
-from flowmcmc.flows.flow import Affine, check_options, flatten, log_det_affine, standardise
+from flowmcmc.flows.flow import check_options
 from flowmcmc.flows.mixture import noise, student_draw, with_student
+from flowmcmc.flows.units import Affine, flatten, log_det_affine, standardise
 
 __all__ = ["MarginalParams", "Marginals", "marginal_mixtures"]
 
