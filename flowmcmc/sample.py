@@ -144,7 +144,7 @@ patience
         check_flow_type(flow)
         check_flow(flow, position)
     flows = {"given": flow} if flow else default_flows(position)
-    if loss is not forward_kl or optimizer is not None:
+    if flow is None and (loss is not forward_kl or optimizer is not None):
         flows = {name: layered for name, layered in flows.items() if is_layered(layered, position)}
     flows = flows if num_flow_steps else dict(list(flows.items())[:1])
     options = {

@@ -6,6 +6,7 @@ import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from targets import half_normal, two_modes
 
@@ -119,6 +120,12 @@ def test_one_chain_in_one_dimension_works():
     )
     assert result.datatree.posterior["x"].shape == (1, 300)
     assert "only 1 chain(s)" in flowmcmc.summary(result).verdict
+
+
+def test_a_flow_without_layers_runs_beside_an_optimizer_for_layers():
+    flow = flowmcmc.gaussian_mixture(jnp.zeros(2))
+    result = flowmcmc.sample(2, two_modes, starts(), flow=flow, optimizer=optax.adam(1e-3), **SMALL)
+    assert result.flow is flow
 
 
 def test_walls_and_nan_regions_are_survived_counted_and_exact():
