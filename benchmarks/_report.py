@@ -16,6 +16,7 @@ NAMES = {
     "phi4_plane_64": "phi^4 on a square, d = 64",
     "logistic_31": "logistic regression, d = 31",
     "banana_10": "banana, d = 10",
+    "rosenbrock_10": "five Rosenbrock valleys, d = 10",
     "funnel_10": "funnel, d = 10",
     "eight_schools_10": "eight schools, centred, d = 10",
 }

@@ -2,7 +2,7 @@
 
 from _fields import many_well, phi4_chain, phi4_plane
 from _posteriors import eight_schools, logistic, student
-from _targets import banana, eight_gaussians, funnel, rings, scales, two_gaussians
+from _targets import banana, eight_gaussians, funnel, rings, rosenbrock, scales, two_gaussians
 
 TARGETS = {
     "two_gaussians_2": lambda: two_gaussians(2),
@@ -13,6 +13,7 @@ TARGETS = {
     "rings": rings,
     "funnel_10": funnel,
     "banana_10": banana,
+    "rosenbrock_10": rosenbrock,
     "scales_13": scales,
     "student_10": student,
     "many_well_32": many_well,

@@ -103,6 +103,17 @@ def banana(dim: int = 10) -> Target:
     return Target(logdensity, wide(dim, 20.0), np.zeros(dim), variance)
 
 
+def rosenbrock(dim: int = 10) -> Target:
+    """Pairs of u ~ N(1, 10) and v ~ N(u^2, 0.1): Rosenbrock's valley, d / 2 times."""
+
+    def logdensity(x):
+        u, v = x[::2], x[1::2]
+        return jnp.sum(-((u - 1) ** 2) / 20 - 5 * (v - u**2) ** 2)
+
+    mean, variance = np.array([1.0, 11.0]), np.array([10.0, 0.1 + 4 * 10 + 2 * 10**2])
+    return Target(logdensity, wide(dim, 20.0), np.tile(mean, dim // 2), np.tile(variance, dim // 2))
+
+
 def scales(dim: int = 13) -> Target:
     """A Gaussian with standard deviations 1e-6, 1e-5, ..., 1e6 and all correlations 0.5."""
     scale = np.logspace(-6, 6, dim)

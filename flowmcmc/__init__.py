@@ -15,7 +15,7 @@ from flowmcmc.devices import chain_mesh, shard_chains
 from flowmcmc.diagnostics import importance, mode_weights, nested_rhat, rejections
 from flowmcmc.evidence import LogZ, log_evidence, log_z_bridge, log_z_importance
 from flowmcmc.fit import fit_flow
-from flowmcmc.flows import funnel_mixture, gaussian_mixture, marginal_mixtures, real_nvp, spline_flow
+from flowmcmc.flows import bent_mixture, funnel_mixture, gaussian_mixture, marginal_mixtures, real_nvp, spline_flow
 from flowmcmc.imh import imh
 from flowmcmc.isir import isir
 from flowmcmc.local import jittered
@@ -42,6 +42,7 @@ __all__ = [
     "Summary",
     "Tuning",
     "adaptive",
+    "bent_mixture",
     "chain_mesh",
     "constrained",
     "cycle",

@@ -8,7 +8,15 @@ import numpy as np
 
 from flowmcmc.arguments import check_local
 from flowmcmc.base import Flow, LocalKernel, PyTree
-from flowmcmc.flows import FlowParams, FunnelParams, funnel_mixture, gaussian_mixture, marginal_mixtures, real_nvp
+from flowmcmc.flows import (
+    FlowParams,
+    WarpedParams,
+    bent_mixture,
+    funnel_mixture,
+    gaussian_mixture,
+    marginal_mixtures,
+    real_nvp,
+)
 from flowmcmc.local import asks_for, jittered, within_modes
 from flowmcmc.neutra import neutra
 from flowmcmc.tempering import tempered_smc
@@ -22,22 +30,23 @@ LATENT = jittered(partial(blackjax.hmc, num_integration_steps=4))
 
 
 def default_flows(position: PyTree) -> dict[str, Flow]:
-    """From the cheapest to the dearest: for modes, for independent wells, for a neck, for one bent mode, and for bent
-    modes."""
+    """From the cheapest to the dearest: for modes, for independent wells, for a neck, for a curved ridge, for one mode of
+    any shape, and for several."""
     return {
         "mixture": gaussian_mixture(position),
         "marginals": marginal_mixtures(position),
         "funnel": funnel_mixture(position),
+        "bent": bent_mixture(position),
         "layers": real_nvp(position, num_components=1, num_layers=8),
         "layers on a mixture": real_nvp(position),
     }
 
 
 def default_local(flow: Flow, position: PyTree) -> LocalKernel:
-    """HMC: in the latent space of a flow with layers, or for funnels, which has made ridges and necks round; with the
+    """HMC: in the latent space of a flow with layers, or for funnels and ridges, which has made them round; with the
     metric that a mixture has learned; else in units of each coordinate."""
     params = jax.eval_shape(flow.init, jax.random.key(0), position)
-    if has_layers(params) or isinstance(params, FunnelParams):
+    if has_layers(params) or isinstance(params, WarpedParams):
         return neutra(LATENT, flow) if flow.bijection is not None else LOCAL
     return within_modes(LOCAL) if isinstance(params, FlowParams) else LOCAL
 

@@ -37,7 +37,7 @@ from flowmcmc.run import (
 from flowmcmc.step_size import step_size_adaptation
 from flowmcmc.training import TrainingInfo
 
-__all__ = ["fitted_rounds", "joined"]
+__all__ = ["fitted_rounds", "joined", "latest"]
 
 ROUNDS = 5  # between two looks
 RECENT = 20  # looks, at most half of the rounds, that the ends of coordinates are judged from
@@ -58,6 +58,7 @@ def fitted_rounds(
     least_room: int = 1,
     must_beat: float | None = None,
     num_blocks: int = 1,
+    goes_on: Callable[[Trace], bool] = lambda block: True,
 ) -> tuple[AdaptiveState, Trace, int, int, float]:
     """Warm up the chains of `state` and fit `flow` to where they go.
 
@@ -83,7 +84,9 @@ def fitted_rounds(
     must_beat
         No round is taken unless the first fit has a lower held-out loss.
     num_blocks
-        How often to take `num_rounds`, with a fit before each.
+        How often to take `num_rounds`, at most, with a fit before each.
+    goes_on
+        Whether to take another block, given the one before.
 
     Returns
     -------
@@ -123,7 +126,8 @@ def fitted_rounds(
                 bar.update(size)
                 bar.set_postfix(describe(pieces[-1]))
                 recent.append(steps_from(kept))
-                if done + size == limit < num_blocks * num_rounds:
+                is_last = done + size == limit < num_blocks * num_rounds
+                if is_last and goes_on(latest(joined(pieces), num_rounds)):
                     limit += num_rounds
                     bar.total = limit
         except KeyboardInterrupt:
@@ -166,6 +170,11 @@ def take_in(flow: Flow, target_acceptance_rate: float, rng_key, state, positions
 def joined(pieces: list[Trace]) -> Trace:
     """One trace."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+
+
+def latest(trace: Trace, num_rounds: int) -> Trace:
+    """The last rounds."""
+    return jax.tree.map(lambda leaf: leaf[-num_rounds:], trace)
 
 
 def steps_from(kept: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

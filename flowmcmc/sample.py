@@ -77,17 +77,17 @@ def sample(
         Draws for each chain, one a round.
     num_warmup
         Rounds of adaptation before, with a flow of yours. By default a third of them for each mixture; layers, if they
-        are tried, get up to three times as many, a third at a time, and a flow for funnels three times as many.
+        are tried, get up to three times as many, a third at a time, and so do flows for funnels and ridges.
     flow
         Proposal density. None: a Gaussian mixture; mixtures of each coordinate by itself where hardly any of its
-        proposals is accepted; one for funnels where it does not reach into a neck; coupling layers where none of these
-        is good enough (from the start if `loss` or `optimizer` say how to train them).
+        proposals is accepted; one for funnels, or one for ridges, where it fits better; coupling layers where none of
+        these is good enough (from the start if `loss` or `optimizer` say how to train them).
     num_chains, num_particles
         Chains, and particles of `tempered_smc`, where `positions` is a density.
     local, num_local_steps
         As in `adaptive`; by default one HMC trajectory with a `jittered` step size: of 8 steps, for a mixture with the
         covariance within its components as the metric; or of 4 in the latent space of coupling layers (`neutra`), which
-        have made ridges and necks round, or of a flow for funnels.
+        have made ridges and necks round, or of a flow for funnels or ridges.
     flow_kernel, loss, optimizer, num_flow_steps, num_train_steps, batch_size, history_size, target_acceptance_rate, \
 patience
         As in `adaptive`.

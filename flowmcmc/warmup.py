@@ -22,7 +22,7 @@ from flowmcmc.checkpoint import Checkpoint
 from flowmcmc.devices import mesh_of, using
 from flowmcmc.diagnostics import longest_run
 from flowmcmc.edges import CUT_OFF
-from flowmcmc.fitted import fitted_rounds, joined
+from flowmcmc.fitted import fitted_rounds, joined, latest
 from flowmcmc.rounds import Tuning
 from flowmcmc.run import RunState, Trace, run, strongly_typed
 
@@ -34,12 +34,14 @@ CHEAP_WAIT = 30  # the same for a cheap flow: layers take longer to train than s
 OFTEN = 0.1  # share of rounds with an accepted proposal that is enough for a cheap flow, if all chains have their part
 CHANCE = 4.0  # times the longest wait to be expected if proposals are as hard to come by everywhere
 HOPELESS = 0.2  # below it a mixture for each coordinate is tried
-BETTER = 0.1  # nats of held-out loss that the first fit of a flow for funnels must gain
+BETTER = 0.03  # nats of held-out loss that the first fit of a warped flow must gain
 MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
 BLOCK = 0.35  # of the rounds asked for; a mixture gets one block
-MEMORY = 4  # times as many states are remembered for a flow for funnels
+WARPED = ("funnel", "bent")  # get further with each block of rounds, as their local moves follow the ridge or the neck
+MEMORY = 4  # times as many states are remembered for them
 ROOM = 4  # for its components, which change while chains get further
-MAX_BLOCKS = 9  # for layers while they learn, and for a flow for funnels, which gets further with each
+MAX_BLOCKS = 9  # for layers and a bent flow while they learn, and for a funnel, which gets further with each
+GAINS = 0.02  # in acceptance from one block to the next: a bent flow is still learning
 STILL_LEARNING = 0.01  # nats of held-out loss in half a block
 
 
@@ -86,7 +88,7 @@ def warm_up(
         More states of the target to remember, or None.
     num_rounds
         For a flow given; of several, a mixture gets a third of them, layers a third at a time up to three times as
-        many, a flow for funnels three times as many.
+        many, warped ones up to three times as many.
     keep, progress_bar
         As in `run`.
     target_acceptance_rate
@@ -104,11 +106,11 @@ def warm_up(
         sampler = make_sampler(flow)
         key_begin, key = jax.random.split(jax.random.fold_in(rng_key, index))
         is_layered = training.is_layered(flow, position)
-        gets_further = name == "funnel" and bool(tried)
+        gets_further = name in WARPED and bool(tried)
         with using(mesh_of(positions)):
             begin = partial(knowing, sampler, known=known if index == 0 else None)
             state = jax.jit(begin)(key_begin, start)
-            state = remembering(state, MEMORY) if gets_further else state
+            state = remembering(state, MEMORY) if gets_further and tried[-1][-1] not in WARPED else state
         label = progress_bar and (f"warm-up, flow {index + 1}/{len(flows)}" if is_choice else "warm-up")
         size = max(1, int(BLOCK * num_rounds)) if is_choice else num_rounds
         show = {"keep": keep, "progress_bar": label or None}
@@ -128,6 +130,7 @@ def warm_up(
                 least_room=ROOM if gets_further else 1,
                 must_beat=loss_now(before, start) - BETTER if before and gets_further else None,
                 num_blocks=MAX_BLOCKS if gets_further else 1,
+                goes_on=while_it_gains() if name == "bent" else always,
                 **show,
             )
             if num_asked == 0:
@@ -140,7 +143,7 @@ def warm_up(
         efficiency = rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)) * (1.0 if at_end >= CUT_OFF else 0.1)
         tried.append((efficiency, state.tuning, num_slots, name))
         start, before, lowest_loss = state, flow, min(lowest_loss, loss)
-        # where layers, or a funnel, leave some chain waiting, other layers would too: the draws' own verdict says so
+        # where one of these leaves some chain waiting, layers would too: the draws' own verdict says so
         if is_partial or has_converged or (rate >= ENOUGH and (is_layered or gets_further)):
             break
     best = len(tried) - 1
@@ -206,9 +209,21 @@ def remembering(state: AdaptiveState, factor: int) -> AdaptiveState:
     return state._replace(training=state.training._replace(seen=seen, heldout=heldout))
 
 
-def latest(trace: Trace, size: int) -> Trace:
-    """The last `size` rounds."""
-    return jax.tree.map(lambda leaf: leaf[-size:], trace)
+def always(block: Trace) -> bool:
+    """A neck has no end."""
+    return True
+
+
+def while_it_gains() -> Callable[[Trace], bool]:
+    """Whether more of the proposals were accepted than in the block before, or many but some chain waits long."""
+    rates = [0.0]
+
+    def goes_on(block):
+        rate, longest, *_ = judge(block)
+        rates.append(rate)
+        return rate > rates[-2] + GAINS or (rate >= HOPELESS and longest > MAX_WAIT)
+
+    return goes_on
 
 
 def is_enough(rate: float, longest: int, allowed: int = MAX_WAIT) -> bool:

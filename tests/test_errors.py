@@ -142,6 +142,7 @@ REFUSED = {
     "flow: components": (lambda: gaussian_mixture(X, num_components=2.5), TypeError, "num_components must be an int"),
     "flow: defensive": (lambda: gaussian_mixture(X, defensive="0"), TypeError, "defensive must be a number, got '0'"),
     "flow: text for a position": (lambda: real_nvp("x"), TypeError, "position must be made of arrays"),
+    "bent_mixture": (lambda: flowmcmc.bent_mixture(X, num_components=0), ValueError, "num_components must"),
     "funnel_mixture": (lambda: flowmcmc.funnel_mixture(X, defensive=1.0), ValueError, "defensive must"),
     "marginal_mixtures": (lambda: flowmcmc.marginal_mixtures(X, num_components=0), ValueError, "num_components must"),
     "chain_mesh": (lambda: flowmcmc.chain_mesh("cpu"), TypeError, r"devices must be JAX devices.*got 'cpu'"),

@@ -13,17 +13,12 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
-from flowmcmc.arguments import as_arrays
-from flowmcmc.base import Array, Bijection, Flow, PyTree
-from flowmcmc.flows import mixture as base
-from flowmcmc.flows.flow import check_options
-from flowmcmc.flows.mixture import Mixture, from_cholesky
-from flowmcmc.flows.units import fit_base, flatten, standardise
+from flowmcmc.base import Array, Flow, PyTree
+from flowmcmc.flows.warped import Warp, warped_mixture
 
-__all__ = ["Funnel", "FunnelParams", "funnel_mixture"]
+__all__ = ["Funnel", "funnel_mixture"]
 
 DIGITS = 0.6  # of those of the dtype that a range of scales may use up: the triangular part subtracts
 CANDIDATES = 4  # drivers that are tried
@@ -43,16 +38,6 @@ class Funnel(NamedTuple):
     log_scale: Array
     matrix: Array
     inverse: Array
-
-
-class FunnelParams(NamedTuple):
-    """All set by ``flow.fit``; there are no `layers`, nothing for gradients. `loc` and `scale` are (d,)."""
-
-    loc: Array
-    scale: Array
-    funnel: Funnel
-    mixture: Mixture
-    layers: None = None
 
 
 def funnel_mixture(position: PyTree, *, num_components: int = 4, defensive: float = 0.05) -> Flow:
@@ -75,70 +60,13 @@ def funnel_mixture(position: PyTree, *, num_components: int = 4, defensive: floa
     >>> flow = funnel_mixture(jnp.zeros(10))
     >>> result = sample(0, logdensity, wide, flow=flow, local=neutra(blackjax.mala, flow))
     """
-    position = as_arrays(position, "position")
-    vector, unravel = ravel_pytree(position)
-    check_options(position, vector, 1, 1, num_components, defensive)
-    dim, dtype = vector.size, vector.dtype
-
-    def init(rng_key, position):
-        zero, eye = jnp.zeros(dim, dtype), jnp.eye(dim, dtype=dtype)
-        funnel = Funnel(jnp.array(0), zero, zero, zero, eye, eye)
-        return FunnelParams(zero, jnp.ones(dim, dtype), funnel, base.standard(num_components, dim, dtype))
-
-    def forward(params, z):
-        y, log_det = widen(params.funnel, z)
-        return unravel(params.loc + params.scale * y), log_det + jnp.sum(jnp.log(params.scale))
-
-    def inverse(params, position):
-        z, log_det = narrow(params.funnel, (ravel_pytree(position)[0] - params.loc) / params.scale)
-        return z, log_det - jnp.sum(jnp.log(params.scale))
-
-    def sample_and_log_prob(rng_key, params):
-        z = sample_base(rng_key, params, defensive)
-        position, log_det = forward(params, z)
-        return position, log_base(params, z, defensive) - log_det
-
-    def log_prob(params, position):
-        z, log_det = inverse(params, position)
-        return log_base(params, z, defensive) + log_det
-
-    def fit(rng_key, params, positions, weights, heldout, heldout_weights):
-        affine, points = standardise(flatten(positions), weights)
-        heldout_points = (flatten(heldout) - affine.loc[None]) / affine.scale[None]
-        funnel = fit_funnel(points, weights, heldout_points, heldout_weights, affine.cholesky)
-        latent, heldout_latent = (jax.vmap(narrow, (None, 0))(funnel, rows)[0] for rows in (points, heldout_points))
-        # what is left of mean and scale goes into the mixture
-        rest, latent = standardise(latent, weights)
-        mixture = base.standard(num_components, dim, dtype)
-        found = fit_base(rng_key, rest, latent, weights, heldout_latent, heldout_weights, mixture)
-        means, cholesky = rest.loc + rest.scale * found.means, rest.scale[:, None] * found.cholesky
-        mixture = from_cholesky(found.log_weights, means, cholesky)
-        return FunnelParams(affine.loc, affine.scale, funnel, mixture)
-
-    return Flow(init, sample_and_log_prob, log_prob, fit, Bijection(forward, inverse))
+    return warped_mixture(position, Warp(identity, widen, narrow, fit_funnel), num_components, defensive)
 
 
-def sample_base(rng_key: Array, params: FunnelParams, defensive: float) -> Array:
-    """One exact draw of z."""
-    dim, dtype = params.loc.shape[0], params.loc.dtype
-    normal, extra, (u_component, u_defensive) = base.noise(rng_key, dim, 2, dtype)
-    z = base.component_draw(params.mixture, normal, u_component)
-    student = base.student_draw(normal, extra)
-    along = jnp.where(jnp.arange(dim) == params.funnel.driver, student, normal)
-    return jnp.where(u_defensive < defensive / 2, student, jnp.where(u_defensive < defensive, along, z))
-
-
-def log_base(params: FunnelParams, z: Array, defensive: float) -> Array:
-    """Its log density: half of the defensive part has heavy tails along the driver alone, where the funnel goes on."""
-    inside = base.log_prob(params.mixture, z, 0.0)
-    if defensive == 0.0:
-        return inside
-    is_driver = jnp.arange(z.shape[0]) == params.funnel.driver
-    normal = -0.5 * z**2 - 0.5 * jnp.log(2 * jnp.pi).astype(z.dtype)
-    along = jnp.sum(jnp.where(is_driver, jax.vmap(base.student_log_prob)(z[:, None]), normal))
-    parts = jnp.stack([inside, base.student_log_prob(z), along])
-    shares = jnp.array([1 - defensive, defensive / 2, defensive / 2], z.dtype)
-    return jax.nn.logsumexp(parts + jnp.log(shares))
+def identity(dim: int, dtype) -> Funnel:
+    """No funnel."""
+    zero, eye = jnp.zeros(dim, dtype), jnp.eye(dim, dtype=dtype)
+    return Funnel(jnp.array(0), zero, zero, zero, eye, eye)
 
 
 def widen(funnel: Funnel, z: Array) -> tuple[Array, Array]:

@@ -1,0 +1,122 @@
+"""Mixtures in fitted coordinates: a funnel and a ridge are found, and followed where no state was."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import flowmcmc
+from flowmcmc import bent_mixture, funnel_mixture, gaussian_mixture
+
+
+def neck(key, dim=5):
+    """Neal's funnel as a hierarchy: v ~ N(0, 9), a mean m ~ N(0, 1), and the others N(m, exp(v))."""
+    v, m, *z = jax.random.normal(key, (dim,))
+    return jnp.concatenate([jnp.array([m, 3 * v]), m + jnp.exp(1.5 * v) * jnp.array(z)])
+
+
+def neck_log_prob(x):
+    m, v = x[:, 0], x[:, 1]
+    others = stats.norm(m[:, None], np.exp(v / 2)[:, None]).logpdf(x[:, 2:]).sum(1)
+    return stats.norm(0, 3).logpdf(v) + stats.norm.logpdf(m) + others
+
+
+def test_a_funnel_is_fitted_and_goes_on_where_no_state_was():
+    rows = jax.vmap(neck)(jax.random.split(jax.random.key(3), 40_000))
+    seen, rest = rows[rows[:, 1] > -6], np.asarray(rows[rows[:, 1] <= -8])
+    train, heldout, fresh = seen[:30_000], seen[30_000:31_000], np.asarray(seen[31_000:])
+    assert len(rest) > 100 and rest[:, 1].min() < -11
+
+    def misfit(flow, where):
+        ones = jnp.ones(len(train))
+        params = jax.jit(flow.fit)(jax.random.key(1), None, train, ones, heldout, ones[: len(heldout)])
+        log_prob = jax.vmap(flow.log_prob, (None, 0))
+        return params, [neck_log_prob(x) - np.asarray(log_prob(params, jnp.asarray(x))) for x in where]
+
+    params, (near, far) = misfit(funnel_mixture(rows[0]), (fresh, rest))
+    assert int(params.warp.driver) == 1
+    assert np.abs(near).mean() < 0.2
+    # further in than any state it knows all but how much mass there is: that has a heavy tail of weight 1/40
+    tail = np.log(40) + stats.norm.logpdf(rest[:, 1], 0, 3) - stats.t(3, 0, 2 * 3).logpdf(rest[:, 1])
+    assert np.abs(far - tail).mean() < 3
+    _, (far,) = misfit(gaussian_mixture(rows[0], num_components=8), (rest,))
+    assert far.mean() > 10
+
+
+def valley(key):
+    """u, w = u^2 + noise, v = w^2 + noise, and one that has no part in it; in the order v, u, other, w."""
+    u, w, v, other = jax.random.normal(key, (4,))
+    w = (1 + u) ** 2 + 0.3 * w
+    return jnp.stack([w**2 + 0.3 * v, u, 5 + 2 * other, w])
+
+
+def valley_log_prob(x):
+    v, u, other, w = x.T
+    ridge = stats.norm((1 + u) ** 2, 0.3).logpdf(w) + stats.norm(w**2, 0.3).logpdf(v)
+    return stats.norm.logpdf(u) + stats.norm(5, 2).logpdf(other) + ridge
+
+
+def test_a_ridge_is_fitted_and_followed_where_no_state_was():
+    rows = jax.vmap(valley)(jax.random.split(jax.random.key(3), 40_000))
+    seen, rest = rows[rows[:, 1] < 1.5], rows[rows[:, 1] > 2]
+    train, heldout, fresh = seen[:30_000], seen[30_000:31_000], seen[31_000:]
+
+    def misfit(flow, where):
+        ones = jnp.ones(len(train))
+        params = jax.jit(flow.fit)(jax.random.key(1), None, train, ones, heldout, ones[: len(heldout)])
+        gap = valley_log_prob(np.asarray(where)) - np.asarray(jax.vmap(flow.log_prob, (None, 0))(params, where))
+        return params, gap
+
+    params, near = misfit(bent_mixture(rows[0]), fresh)
+    order = [int(driver) for driver in params.warp.drivers]
+    assert order.index(1) < order.index(3) < order.index(0)  # u, w, v
+    assert np.abs(near).mean() < 0.2
+    # beyond all states it knows where the ridge is, within some of its widths, but not how much mass there is
+    far, straight = (
+        misfit(flow, rest)[1] for flow in (bent_mixture(rows[0]), gaussian_mixture(rows[0], num_components=8))
+    )
+    assert np.median(far) < 9 < 15 < np.median(straight)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+@pytest.mark.parametrize("constructor, draw", [(funnel_mixture, neck), (bent_mixture, valley)])
+def test_the_map_has_its_jacobian_and_its_two_passes_agree(constructor, draw, dtype):
+    rows = jax.vmap(draw)(jax.random.split(jax.random.key(3), 3000)).astype(dtype)
+    flow = constructor(rows[0])
+    ones = jnp.ones(3000, dtype)
+    params = jax.jit(flow.fit)(jax.random.key(1), None, rows, ones, rows, ones)
+    draws, log_q = jax.vmap(flow.sample_and_log_prob, (0, None))(jax.random.split(jax.random.key(2), 5000), params)
+    again = jax.vmap(flow.log_prob, (None, 0))(params, draws)
+    assert {leaf.dtype for leaf in (draws, log_q, again)} == {jnp.dtype(dtype)}
+    error = np.abs(log_q - again)
+    if dtype == jnp.float64:
+        assert np.quantile(error, 0.99) < 1e-10 and error.max() < 1e-5
+        z = jax.random.normal(jax.random.key(4), (50, rows.shape[1]))
+        exact = jax.vmap(lambda z: jnp.linalg.slogdet(jax.jacfwd(lambda z: flow.bijection.forward(params, z)[0])(z)))(z)
+        assert np.allclose(jax.vmap(flow.bijection.forward, (None, 0))(params, z)[1], exact.logabsdet, atol=1e-10)
+    assert np.quantile(error, 0.99) < 1e-2
+
+
+@pytest.mark.parametrize("constructor", [funnel_mixture, bent_mixture])
+def test_a_constant_coordinate_and_few_states_are_usable(constructor):
+    rows = jnp.concatenate([jnp.zeros((40, 1)), jax.random.normal(jax.random.key(0), (40, 2))], axis=1)
+    flow = constructor(rows[0])
+    for used in (3, 7, 40):
+        weights = (jnp.arange(40) < used).astype(float)
+        params = jax.jit(flow.fit)(jax.random.key(1), None, rows, weights, rows, jnp.ones(40))
+        assert np.isfinite(jax.vmap(flow.log_prob, (None, 0))(params, rows)).all(), used
+
+
+def test_the_default_run_follows_curved_valleys():
+    def rosenbrock(x):
+        return jnp.sum(-((x[::2] - 1) ** 2) / 20 - 5 * (x[1::2] - x[::2] ** 2) ** 2)
+
+    wide = flowmcmc.normal(jnp.zeros(4), scale=20.0)
+    result = flowmcmc.sample(0, rosenbrock, wide, progress_bar=False)
+    assert result.settings["flow"] == "bent"
+    assert flowmcmc.summary(result).problems == []
+    # 100,000 draws, 10,000 or more of them effective: three standard errors
+    u = result.trace.position[..., ::2]
+    assert np.allclose(u.var((0, 1)), 10, rtol=0.05) and np.allclose(u.mean((0, 1)), 1, atol=0.1)
+    assert np.allclose(result.trace.position[..., 1::2].var((0, 1)), 240.1, rtol=0.08)
