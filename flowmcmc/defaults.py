@@ -30,8 +30,7 @@ LATENT = jittered(partial(blackjax.hmc, num_integration_steps=4))
 
 
 def default_flows(position: PyTree) -> dict[str, Flow]:
-    """From the cheapest to the dearest: for modes, for independent wells, for a neck, for a curved ridge, for one mode of
-    any shape, and for several."""
+    """From the cheapest to the dearest: for modes, independent wells, a neck, a ridge, any shape of mode, several."""
     return {
         "mixture": gaussian_mixture(position),
         "marginals": marginal_mixtures(position),
