@@ -1,6 +1,7 @@
 """Looking at the user's input before any long computation: what is wrong, what was seen, how to mend it."""
 
 import warnings
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 
 from flowmcmc.arguments import as_arrays
 from flowmcmc.base import Flow, LogDensity, PyTree
+from flowmcmc.run import compiler_options
 
 __all__ = ["check_density", "check_flow", "check_names", "check_positions", "check_scalar", "check_start", "leaf_names"]
 
@@ -82,7 +84,8 @@ def check_density(logdensity_fn: LogDensity, positions: PyTree) -> None:
     check_scalar("logdensity_fn", logdensity_fn, jax.tree.map(lambda leaf: leaf[0], positions))
     # one look at up to this many chains is enough to tell a slip from a hard start
     few = jax.tree.map(lambda leaf: leaf[:256], positions)
-    values, grads = jax.jit(jax.vmap(jax.value_and_grad(logdensity_fn)))(few)
+    look = jax.jit(jax.vmap(jax.value_and_grad(logdensity_fn)), compiler_options=compiler_options())
+    values, grads = look(few)
     values = np.asarray(values)
     is_good = np.isfinite(values)
     if not is_good.any():
@@ -140,7 +143,8 @@ def check_start(rng_key, logdensity_fn: LogDensity, start) -> None:
     check_scalar("logdensity_fn", logdensity_fn, one)
     check_scalar("start.log_prob", start.log_prob, one)
 
-    @jax.jit  # one program, as every small one takes a tenth of a second to compile
+    # one program, as every small one takes a tenth of a second to compile
+    @partial(jax.jit, compiler_options=compiler_options())
     def look(rng_key):
         draws = jax.vmap(start.sample)(jax.random.split(rng_key, 256))
         return draws, jax.vmap(logdensity_fn)(draws), jax.vmap(start.log_prob)(draws)
@@ -175,7 +179,7 @@ def check_flow(flow: Flow, position: PyTree) -> None:
         draws, log_probs = jax.vmap(flow.sample_and_log_prob, (0, None))(jax.random.split(key_draws, 16), params)
         return draws, log_probs - jax.vmap(flow.log_prob, (None, 0))(params, draws)
 
-    draws, gap = jax.jit(draw)(jax.random.key(0))
+    draws, gap = jax.jit(draw, compiler_options=compiler_options())(jax.random.key(0))
     one = jax.tree.map(lambda leaf: leaf[0], draws)
     if jax.tree.map(jnp.shape, one) != jax.tree.map(jnp.shape, position):
         raise ValueError(

@@ -4,6 +4,7 @@ from functools import partial
 
 import blackjax
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from flowmcmc.arguments import check_local
@@ -70,4 +71,5 @@ def search(rng_key, logdensity_fn, start, *, num_chains, num_particles, local, p
     # resampling has left particles of one ancestor side by side
     chosen = np.arange(num_chains) * num_particles // num_chains
     others = np.setdiff1d(np.arange(num_particles), chosen)
-    return tuple(jax.tree.map(lambda leaf: leaf[rows], found.positions) for rows in (chosen, others))  # noqa: B023
+    positions = jax.tree.map(np.asarray, found.positions)  # on the host, where nothing is compiled
+    return tuple(jax.tree.map(lambda leaf: jnp.asarray(leaf[rows]), positions) for rows in (chosen, others))  # noqa: B023

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from flowmcmc.arguments import as_arrays, shown
@@ -41,9 +42,9 @@ def normal(position, *, loc=0.0, scale=1.0) -> Density:
     """
     vector, unravel = one_vector(position)
     loc, scale = spread("loc", loc, vector), spread("scale", scale, vector)
-    if not bool(jnp.all(scale > 0)):
-        raise ValueError(f"scale must be positive everywhere, got a smallest value of {jnp.min(scale)}.")
-    constant = -jnp.sum(jnp.log(scale)) - 0.5 * vector.size * jnp.log(2 * jnp.pi)
+    if not (np.asarray(scale) > 0).all():
+        raise ValueError(f"scale must be positive everywhere, got a smallest value of {np.min(scale)}.")
+    constant = -np.sum(np.log(np.asarray(scale, float))) - 0.5 * vector.size * np.log(2 * np.pi)
 
     def log_prob(position):
         z = (ravel_pytree(position)[0] - loc) / scale
@@ -71,7 +72,7 @@ def uniform(position, *, low, high) -> Density:
     """
     vector, unravel = one_vector(position)
     low, high = spread("low", low, vector), spread("high", high, vector)
-    if not bool(jnp.all(low < high)):
+    if not (np.asarray(low) < np.asarray(high)).all():
         raise ValueError("low must be below high in each coordinate: swap them, or widen the box.")
     inside = -jnp.sum(jnp.log(high - low))
 
@@ -106,6 +107,6 @@ def spread(name: str, value, vector):
         ) from None
     if value.shape not in ((), (1,), vector.shape):
         raise ValueError(f"{name} has shape {value.shape}, but a position has {vector.size} coordinates.")
-    if not bool(jnp.all(jnp.isfinite(value))):
+    if not np.isfinite(value).all():
         raise ValueError(f"{name} must be finite, got {value}: no density is normalised there.")
     return jnp.broadcast_to(value, vector.shape)

@@ -111,7 +111,8 @@ def tempered_smc(
     options = (num_local_steps, target_ess, target_acceptance_rate)
     plain = getattr(local, "differentiable", local)  # BlackJAX's top-level names cannot be hashed
     stage = compile_stage(logdensity_fn, hashable(start.log_prob), plain, *options)
-    particles = jax.jit(jax.vmap(start.sample))(jax.random.split(key_start, num_particles))
+    draw = lambda key: jax.vmap(start.sample)(jax.random.split(key, num_particles))
+    particles = jax.jit(draw, compiler_options=compiler_options())(key_start)
     dtype = jax.tree.leaves(particles)[0].dtype
     state, step_size = strongly_typed((adaptive_tempered.init(particles), jnp.array(0.1, dtype)))
     log_z, lambdas, rates = 0.0, [0.0], []

@@ -103,7 +103,7 @@ def refit(rng_key: Array, state: TrainingState, flow: Flow, optimizer) -> Traini
             rng_key, state.best, state.seen.positions, seen_weights, state.heldout.positions, heldout_weights
         )
         is_first = jnp.isinf(state.best_loss)
-        new, old = heldout_loss(state, candidate, flow), heldout_loss(state, state.best, flow)
+        new, old = heldout_losses(state, [candidate, state.best], flow)
         # at the very start any usable fit beats the untouched flow, whose scale means nothing
         wins = is_usable(candidate) & ((new < old) | is_first)
         state = state._replace(best=select(wins, candidate, state.best), best_loss=jnp.where(wins, new, old))
@@ -151,10 +151,8 @@ def learn(
         carry = (state.params, state.average, state.opt_state)
         (params, average, opt_state), (values, skipped) = jax.lax.scan(train_step, carry, keys)
         # the average has less noise, the parameters themselves are ahead while much is still to be learned
-        losses = heldout_loss(state, params, flow), heldout_loss(state, average, flow)
-        is_ahead = ~(losses[1] <= losses[0])
-        candidate, new = select(is_ahead, (params, losses[0]), (average, losses[1]))
-        old = heldout_loss(state, state.best, flow)
+        of_params, of_average, old = heldout_losses(state, [params, average, state.best], flow)
+        candidate, new = select(~(of_average <= of_params), (params, of_params), (average, of_average))
         wins = (new < old) | (jnp.isfinite(new) & ~jnp.isfinite(old))
         has_gained = wins & ~(old - new < MIN_GAIN)
         trained = state._replace(
@@ -195,6 +193,12 @@ def heldout_loss(state: TrainingState, params: PyTree, flow: Flow) -> Array:
     log_prob = jax.vmap(flow.log_prob, (None, 0))(params, memory)
     in_use = jnp.arange(log_prob.shape[0]) < count
     return -jnp.sum(jnp.where(in_use, log_prob, 0.0)) / jnp.sum(in_use)
+
+
+def heldout_losses(state: TrainingState, several: list[PyTree], flow: Flow) -> Array:
+    """Of each, one after the other: the flow's density is compiled once."""
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
+    return jax.lax.map(lambda params: heldout_loss(state, params, flow), stacked)
 
 
 def of_layers(optimizer: optax.GradientTransformation, params: PyTree) -> optax.GradientTransformation:

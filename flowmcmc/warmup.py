@@ -24,7 +24,7 @@ from flowmcmc.diagnostics import longest_run
 from flowmcmc.edges import CUT_OFF
 from flowmcmc.fitted import fitted_rounds, joined, latest
 from flowmcmc.rounds import Tuning
-from flowmcmc.run import RunState, Trace, run, strongly_typed
+from flowmcmc.run import RunState, Trace, compiler_options, run, strongly_typed
 
 __all__ = ["WarmUp", "kept_warmup", "warm_up"]
 
@@ -109,7 +109,7 @@ def warm_up(
         gets_further = name in WARPED and bool(tried)
         with using(mesh_of(positions)):
             begin = partial(knowing, sampler, known=known if index == 0 else None)
-            state = jax.jit(begin)(key_begin, start)
+            state = jax.jit(begin, compiler_options=compiler_options())(key_begin, start)
             state = remembering(state, MEMORY) if gets_further and tried[-1][-1] not in WARPED else state
         label = progress_bar and (f"warm-up, flow {index + 1}/{len(flows)}" if is_choice else "warm-up")
         size = max(1, int(BLOCK * num_rounds)) if is_choice else num_rounds
@@ -200,7 +200,8 @@ def loss_now(flow: Flow, state: AdaptiveState) -> float:
     """Held-out loss of what the chains have used last, on what is remembered by now."""
     loss = partial(training.heldout_loss, flow=flow)
     with using(mesh_of(state.position)):
-        return float(jax.jit(lambda state: loss(state.training, state.tuning.params))(state))
+        now = jax.jit(lambda state: loss(state.training, state.tuning.params), compiler_options=compiler_options())
+        return float(now(state))
 
 
 def remembering(state: AdaptiveState, factor: int) -> AdaptiveState:

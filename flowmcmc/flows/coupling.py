@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 
 from flowmcmc.base import Array, PyTree
@@ -127,5 +128,6 @@ def alternating_masks(dim: int, num_layers: int) -> Array:
     if dim == 1:
         return jnp.zeros((num_layers, 1), bool)
     num_bits = (dim - 1).bit_length()
-    bits = (jnp.arange(dim)[None] >> (jnp.arange(num_layers)[:, None] // 2 % num_bits)) & 1
-    return bits == jnp.arange(num_layers)[:, None] % 2
+    layers = np.arange(num_layers)[:, None]  # on the host, where nothing is compiled
+    bits = (np.arange(dim)[None] >> (layers // 2 % num_bits)) & 1
+    return jnp.asarray(bits == layers % 2)

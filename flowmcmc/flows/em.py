@@ -89,7 +89,7 @@ def fit_mixture(
     best = jax.lax.while_loop(lambda search: search.index < len(sizes) + len(strengths), body, first)
     final = expectation_maximisation(points, weights, expectation(best.mixture, points)[0], best.strength, 5)
     candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), start, best.mixture, final)
-    scores = jnp.stack([held_out_score(start), best.score, held_out_score(final)])
+    scores = jax.lax.map(held_out_score, candidates)
     winner = jnp.argmax(jnp.where(jnp.isnan(scores), -jnp.inf, scores))
     return jax.tree.map(lambda leaf: leaf[winner], candidates)
 
@@ -130,10 +130,11 @@ def expectation_maximisation(points, weights, responsibilities, strength, max_st
         responsibilities, log_prob = expectation(mixture, points)
         return step + 1, responsibilities, current, weighted_mean(log_prob, weights), mixture
 
+    # the first step is one of the loop's, or it would be compiled twice
     low = jnp.array(-jnp.inf, points.dtype)
-    mixture = maximisation(points, weights, responsibilities, strength)
-    carry = body((0, responsibilities, low, low, mixture))
-    return jax.lax.while_loop(is_running, body, carry)[-1]
+    shapes = jax.eval_shape(maximisation, points, weights, responsibilities, strength)
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return jax.lax.while_loop(is_running, body, (0, responsibilities, low, low, nothing))[-1]
 
 
 def seed(rng_key: Array, points: Array, weights: Array, size: Array, max_size: int) -> Array:

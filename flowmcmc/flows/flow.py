@@ -179,7 +179,7 @@ def trimmed(params: PyTree, num_slots: int = 1) -> PyTree:
         return params
     is_unused = ~np.isfinite(np.asarray(params.mixture.log_weights))
     kept = np.argsort(is_unused, kind="stable")[: max(num_slots, np.sum(~is_unused))]
-    return params._replace(mixture=jax.tree.map(lambda leaf: leaf[kept], params.mixture))
+    return params._replace(mixture=jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[kept]), params.mixture))
 
 
 def check_options(position, vector, num_layers, hidden, num_components, defensive) -> None:
