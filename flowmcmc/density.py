@@ -74,11 +74,11 @@ def uniform(position, *, low, high) -> Density:
     low, high = spread("low", low, vector), spread("high", high, vector)
     if not (np.asarray(low) < np.asarray(high)).all():
         raise ValueError("low must be below high in each coordinate: swap them, or widen the box.")
-    inside = -jnp.sum(jnp.log(high - low))
+    inside = -np.sum(np.log(np.asarray(high, float) - np.asarray(low, float)))
 
     def log_prob(position):
         x = ravel_pytree(position)[0]
-        return jnp.where(jnp.all((x >= low) & (x <= high)), inside, -jnp.inf)
+        return jnp.where(jnp.all((x >= low) & (x <= high)), inside.astype(x.dtype), -jnp.inf)
 
     def sample(rng_key):
         return unravel(low + (high - low) * jax.random.uniform(rng_key, vector.shape, vector.dtype))

@@ -58,7 +58,7 @@ def fitted_rounds(
     least_room: int = 1,
     must_beat: float | None = None,
     num_blocks: int = 1,
-    goes_on: Callable[[Trace], bool] = lambda block: True,
+    goes_on: Callable[[Trace], bool] | None = None,
 ) -> tuple[AdaptiveState, Trace, int, int, float]:
     """Warm up the chains of `state` and fit `flow` to where they go.
 
@@ -86,7 +86,7 @@ def fitted_rounds(
     num_blocks
         How often to take `num_rounds`, at most, with a fit before each.
     goes_on
-        Whether to take another block, given the one before.
+        Whether to take another block, given the one before. None: always.
 
     Returns
     -------
@@ -126,8 +126,8 @@ def fitted_rounds(
                 bar.update(size)
                 bar.set_postfix(describe(pieces[-1]))
                 recent.append(steps_from(kept))
-                is_last = done + size == limit < num_blocks * num_rounds
-                if is_last and goes_on(latest(joined(pieces), num_rounds)):
+                has_room = done + size == limit < num_blocks * num_rounds
+                if has_room and (goes_on is None or goes_on(latest(joined(pieces), num_rounds))):
                     limit += num_rounds
                     bar.total = limit
         except KeyboardInterrupt:

@@ -130,7 +130,7 @@ def warm_up(
                 least_room=ROOM if gets_further else 1,
                 must_beat=loss_now(before, start) - BETTER if before and gets_further else None,
                 num_blocks=MAX_BLOCKS if gets_further else 1,
-                goes_on=while_it_gains() if name == "bent" else always,
+                goes_on=while_it_gains() if name == "bent" else None,  # a neck has no end
                 **show,
             )
             if num_asked == 0:
@@ -208,11 +208,6 @@ def remembering(state: AdaptiveState, factor: int) -> AdaptiveState:
     """The same state with room for more: the ends of a funnel are rare."""
     seen, heldout = (reservoir.enlarged(memory, factor) for memory in (state.training.seen, state.training.heldout))
     return state._replace(training=state.training._replace(seen=seen, heldout=heldout))
-
-
-def always(block: Trace) -> bool:
-    """A neck has no end."""
-    return True
 
 
 def while_it_gains() -> Callable[[Trace], bool]:

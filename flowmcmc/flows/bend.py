@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from flowmcmc.base import Array, Flow, PyTree
+from flowmcmc.flows.units import factor_of
 from flowmcmc.flows.warped import Warp, warped_mixture
 
 __all__ = ["Bend", "bent_mixture"]
@@ -130,12 +131,9 @@ def fit_bend(points: Array, weights: Array, heldout: Array, heldout_weights: Arr
     found = solve_triangular(factor[:num_features, :num_features], right, lower=False)
     linear, quadratic = found[1::2].T, found[2::2].T
 
-    # Cholesky factor of what is left, without squaring: along a ridge all but one direction are tiny
     straight = rows - candidates @ linear.T - square(candidates) @ quadratic.T
     shift = jnp.sum(share * straight, axis=0)
-    weighted = jnp.sqrt(share) * (straight - shift)
-    ridge = jnp.diag(RIDGE * jnp.sqrt(jnp.sum(weighted**2, axis=0)) + 1e-12)
-    factor = jnp.linalg.qr(jnp.concatenate([weighted, ridge]), mode="r").T
+    factor = factor_of(jnp.sqrt(share) * (straight - shift), RIDGE)
     cholesky = factor * jnp.sign(jnp.diagonal(factor))[None]
     inverse = solve_triangular(cholesky, jnp.eye(dim, dtype=rows.dtype), lower=True)
     return Bend(drivers, linear, quadratic, shift, cholesky, inverse)

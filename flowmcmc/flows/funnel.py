@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from flowmcmc.base import Array, Flow, PyTree
+from flowmcmc.flows.units import factor_of
 from flowmcmc.flows.warped import Warp, warped_mixture
 
 __all__ = ["Funnel", "funnel_mixture"]
@@ -145,10 +146,7 @@ def fit_along(driver: Array, points: Array, weights: Array, num_rows: Array | fl
         weight = weight / jnp.sum(weight)
         mean = weight @ rows
         centred = rows - mean[None]
-        # Cholesky factor of the weighted covariance, without squaring: in a neck all but one direction are tiny
-        weighted = jnp.sqrt(weight)[:, None] * centred
-        ridge = jnp.diag(RIDGE * jnp.sqrt(jnp.sum(weighted**2, axis=0)) + 1e-12)
-        factor = jnp.linalg.qr(jnp.concatenate([weighted, ridge]), mode="r").T
+        factor = factor_of(jnp.sqrt(weight)[:, None] * centred, RIDGE)
         unit = factor / jnp.diagonal(factor)[None]
         inverse = solve_triangular(unit, jnp.eye(dim, dtype=rows.dtype), lower=True, unit_diagonal=True)
         return centred @ inverse.T, share[:, None], mean, unit, inverse

@@ -12,7 +12,7 @@ from flowmcmc.flows.em import covariance_cholesky, fit_mixture
 from flowmcmc.flows.mixture import Mixture, from_cholesky
 from flowmcmc.local import varies
 
-__all__ = ["Affine", "fit_base", "flatten", "log_det_affine", "standardise", "whiten"]
+__all__ = ["Affine", "factor_of", "fit_base", "flatten", "log_det_affine", "standardise", "whiten"]
 
 
 class Affine(NamedTuple):
@@ -44,6 +44,13 @@ def standardise(rows: Array, weights: Array) -> tuple[Affine, Array]:
     correlation = (share * points).T @ points
     correlation = correlation + jnp.diag(is_constant.astype(rows.dtype))
     return Affine(loc, scale, covariance_cholesky(correlation, jnp.sum(weights))), points
+
+
+def factor_of(weighted: Array, ridge: float) -> Array:
+    """Lower triangular root of ``weighted.T @ weighted`` and `ridge` of each deviation, rows (n, d). Nothing is
+    squared: in a neck, or along a ridge, all but one direction are tiny."""
+    small = jnp.diag(ridge * jnp.sqrt(jnp.sum(weighted**2, axis=0)) + 1e-12)
+    return jnp.linalg.qr(jnp.concatenate([weighted, small]), mode="r").T
 
 
 def fit_base(
