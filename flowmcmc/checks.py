@@ -84,7 +84,7 @@ def check_density(logdensity_fn: LogDensity, positions: PyTree) -> None:
     check_scalar("logdensity_fn", logdensity_fn, jax.tree.map(lambda leaf: leaf[0], positions))
     # one look at up to this many chains is enough to tell a slip from a hard start
     few = jax.tree.map(lambda leaf: leaf[:256], positions)
-    look = jax.jit(jax.vmap(jax.value_and_grad(logdensity_fn)), compiler_options=compiler_options())
+    look = jax.jit(jax.vmap(jax.value_and_grad(logdensity_fn)), compiler_options=compiler_options(is_brief=True))
     values, grads = look(few)
     values = np.asarray(values)
     is_good = np.isfinite(values)
@@ -144,7 +144,7 @@ def check_start(rng_key, logdensity_fn: LogDensity, start) -> None:
     check_scalar("start.log_prob", start.log_prob, one)
 
     # one program, as every small one takes a tenth of a second to compile
-    @partial(jax.jit, compiler_options=compiler_options())
+    @partial(jax.jit, compiler_options=compiler_options(is_brief=True))
     def look(rng_key):
         draws = jax.vmap(start.sample)(jax.random.split(rng_key, 256))
         return draws, jax.vmap(logdensity_fn)(draws), jax.vmap(start.log_prob)(draws)
@@ -179,7 +179,7 @@ def check_flow(flow: Flow, position: PyTree) -> None:
         draws, log_probs = jax.vmap(flow.sample_and_log_prob, (0, None))(jax.random.split(key_draws, 16), params)
         return draws, log_probs - jax.vmap(flow.log_prob, (None, 0))(params, draws)
 
-    draws, gap = jax.jit(draw, compiler_options=compiler_options())(jax.random.key(0))
+    draws, gap = jax.jit(draw, compiler_options=compiler_options(is_brief=True))(jax.random.key(0))
     one = jax.tree.map(lambda leaf: leaf[0], draws)
     if jax.tree.map(jnp.shape, one) != jax.tree.map(jnp.shape, position):
         raise ValueError(

@@ -41,7 +41,8 @@ __all__ = ["fitted_rounds", "joined", "latest"]
 
 ROUNDS = 5  # between two looks
 RECENT = 20  # looks, at most half of the rounds, that the ends of coordinates are judged from
-GROWTH = 1.5  # of the number of states since the last fit, for another one
+GROWTH = 2.0  # of the number of states since the last fit, for another one
+LAST_FIT = 0.85  # of the rounds before the last one, so that the step size can follow
 
 
 def fitted_rounds(
@@ -84,7 +85,7 @@ def fitted_rounds(
     must_beat
         No round is taken unless the first fit has a lower held-out loss.
     num_blocks
-        How often to take `num_rounds`, at most, with a fit before each.
+        How often to take `num_rounds`, at most, with a fit near the end of each.
     goes_on
         Whether to take another block, given the one before. None: always.
 
@@ -96,9 +97,10 @@ def fitted_rounds(
     """
     advance = compile_chunk(frozen.step, keep_all, CHUNK_SIZE)
     look = jax.jit(partial(take_in, flow, target_acceptance_rate), compiler_options=compiler_options())
-    key_first, key_rounds, key_look = jax.random.split(rng_key, 3)
+    key_first, key_rounds, key_look = (jax.random.fold_in(rng_key, index) for index in range(3))
     dtype = jax.tree.leaves(state.position)[0].dtype
     pieces, num_fitted, num_slots, limit = [], num_seen(state), least_room, num_rounds
+    last_fit = max(1, int(LAST_FIT * num_rounds))
     recent = deque(maxlen=min(RECENT, (-(-num_rounds // ROUNDS) + 1) // 2))
     with (
         using(mesh_of(state.position)),
@@ -117,11 +119,12 @@ def fitted_rounds(
                 after, kept = advance(key_rounds, FrozenState(state.position, tuning), done, size)
                 kept = first_rows(kept, size)
                 is_due = (seen := num_seen(state) + size * num_chains(state.position)) >= GROWTH * num_fitted
-                is_due |= done > 0 and done % num_rounds == 0
+                is_due |= done % num_rounds < last_fit <= done % num_rounds + size
                 num_fitted = seen if is_due else num_fitted
                 rate = np.mean(kept.info.local_acceptance_rate)
                 state = state._replace(position=after.position)
-                state = look(key_look, state, filled(kept.position), *looked(size, rate, is_due, dtype))
+                key = jax.random.fold_in(key_look, done)
+                state = look(key, state, filled(kept.position), *looked(size, rate, is_due, dtype))
                 pieces.append(keep(state._replace(position=kept.position), told(state, kept.info, tuning.step_size)))
                 bar.update(size)
                 bar.set_postfix(describe(pieces[-1]))
@@ -146,18 +149,13 @@ def fitted_rounds(
 
 def take_in(flow: Flow, target_acceptance_rate: float, rng_key, state, positions, num_rounds, rate, is_due):
     """Between rounds: remember `num_rounds` rows of `positions`, fit the flow if that `is_due`, adapt the step size."""
-    key_remember, key_fit = jax.random.split(jax.random.fold_in(rng_key, state.round))
-
-    def remember(index, train_state):
-        here = jax.tree.map(lambda rows: rows[index], positions)
-        key = jax.random.fold_in(key_remember, index)
-        return training.remember(key, train_state, here, state.round + index)
+    key_remember, key_fit = jax.random.split(rng_key)
 
     def fit(train_state):
         # there is nothing for an optimiser
         return training.refit(key_fit, train_state, flow, optax.identity())._replace(opt_state=train_state.opt_state)
 
-    train_state = jax.lax.fori_loop(0, num_rounds, remember, state.training)
+    train_state = training.remember_rounds(key_remember, state.training, positions, state.round, num_rounds)
     train_state = jax.lax.cond(is_due, fit, lambda t: t, train_state)
     adaptation = step_size_adaptation(target_acceptance_rate)
     dual_averaging, learned, scale = adaptation.update(

@@ -43,20 +43,22 @@ def enlarged(reservoir: Reservoir, factor: int) -> Reservoir:
     return Reservoir(jax.tree.map(pad, reservoir.positions), count)
 
 
-def insert(rng_key: Array, reservoir: Reservoir, positions: PyTree, is_used: Array) -> Reservoir:
-    """Offer the rows of `positions` marked in `is_used`, shape (n,); rows that are not finite are left out."""
+def insert(uniform: Array, reservoir: Reservoir, positions: PyTree, is_used: Array) -> Reservoir:
+    """Offer the rows of `positions` marked in `is_used`, shape (n,), with a random number in [0, 1) for each; rows that
+    are not finite are left out."""
     size = capacity(reservoir)
     for leaf in jax.tree.leaves(positions):
         is_used = is_used & jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
-    order = reservoir.count + jnp.cumsum(is_used)
-    drawn = (size * jax.random.uniform(rng_key, order.shape)).astype(order.dtype)  # one generator; randint takes three
-    slot = jnp.where(order <= size, order - 1, drawn)
-    slot = jnp.where(is_used, slot, size)  # out of range: dropped
+    num_used = jnp.sum(is_used)
+    order = jnp.argsort(~is_used)  # those first; the sum up to each row would take longer to compile
+    index = jnp.arange(len(order))
+    slot = jnp.where(reservoir.count + index < size, reservoir.count + index, (size * uniform).astype(index.dtype))
+    slot = jnp.where(index < num_used, slot, size)  # out of range: dropped
 
     def put(slots, rows):
-        return slots.at[slot].set(rows, mode="drop")
+        return slots.at[slot].set(rows[order], mode="drop")
 
-    return Reservoir(jax.tree.map(put, reservoir.positions, positions), reservoir.count + jnp.sum(is_used))
+    return Reservoir(jax.tree.map(put, reservoir.positions, positions), reservoir.count + num_used)
 
 
 def choose(rng_key: Array, reservoir: Reservoir, num: int) -> PyTree:

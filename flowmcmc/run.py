@@ -25,6 +25,7 @@ CHUNK_SECONDS = 0.5
 CHUNK_SIZE = 100
 # LLVM's costlier passes take a fifth of the compile time and gained nothing in running time (benchmarks/compiling.py)
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
+BRIEF_OPTIONS = {"xla_backend_optimization_level": 0}  # two thirds of the time to compile, and three times that to run
 
 
 class RunState(NamedTuple):
@@ -185,9 +186,12 @@ def strongly_typed(tree: PyTree) -> PyTree:
     return jax.tree.map(strong, tree)
 
 
-def compiler_options() -> dict | None:
-    """For functions that the user waits for; other backends keep their defaults."""
-    return COMPILER_OPTIONS if jax.default_backend() == "cpu" else None
+def compiler_options(*, is_brief: bool = False) -> dict | None:
+    """For functions that the user waits for, with less effort for those that run once and are done in no time; other
+    backends keep their defaults."""
+    if jax.default_backend() != "cpu":
+        return None
+    return BRIEF_OPTIONS if is_brief else COMPILER_OPTIONS
 
 
 @lru_cache(maxsize=16)

@@ -107,12 +107,12 @@ def tempered_smc(
             raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
     rng_key, logdensity_fn = as_key(rng_key), hashable(logdensity_fn)
     check_start(jax.random.fold_in(rng_key, 0), logdensity_fn, start)
-    key_start, key_run = jax.random.split(rng_key)
+    key_start, key_run = (jax.random.fold_in(rng_key, index) for index in (1, 2))
     options = (num_local_steps, target_ess, target_acceptance_rate)
     plain = getattr(local, "differentiable", local)  # BlackJAX's top-level names cannot be hashed
     stage = compile_stage(logdensity_fn, hashable(start.log_prob), plain, *options)
     draw = lambda key: jax.vmap(start.sample)(jax.random.split(key, num_particles))
-    particles = jax.jit(draw, compiler_options=compiler_options())(key_start)
+    particles = jax.jit(draw, compiler_options=compiler_options(is_brief=True))(key_start)
     dtype = jax.tree.leaves(particles)[0].dtype
     state, step_size = strongly_typed((adaptive_tempered.init(particles), jnp.array(0.1, dtype)))
     log_z, lambdas, rates = 0.0, [0.0], []

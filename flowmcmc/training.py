@@ -7,6 +7,7 @@ for proposals. When nothing has improved for `patience` bursts, training rests u
 7, 15, ... ``flow.fit`` builds a candidate from the states so far; it is kept if it wins.
 """
 
+from functools import reduce
 from typing import NamedTuple
 
 import jax
@@ -28,6 +29,7 @@ __all__ = [
     "learn",
     "refit",
     "remember",
+    "remember_rounds",
     "start",
 ]
 
@@ -77,14 +79,25 @@ def start(
 
 def remember(rng_key: Array, state: TrainingState, positions: PyTree, round: Array) -> TrainingState:
     """Put this round's states into the memory they belong to."""
-    key_seen, key_heldout = jax.random.split(rng_key)
-    size = jax.tree.leaves(positions)[0].shape[0]
-    epoch = jnp.log2(round + 1.0).astype(jnp.int32)
-    turn = jnp.arange(size) + epoch if size >= HOLD_OUT else jnp.full(size, round // 4)
-    is_heldout = turn % HOLD_OUT == HOLD_OUT - 1
+    return remember_rounds(rng_key, state, jax.tree.map(lambda leaf: leaf[None], positions), round, 1)
+
+
+def remember_rounds(
+    rng_key: Array, state: TrainingState, positions: PyTree, first: Array, num_rounds: Array | int
+) -> TrainingState:
+    """The same for `num_rounds` rounds from `first` on; `positions` have an axis for them first."""
+    shape = jax.tree.leaves(positions)[0].shape[:2]
+    index = jnp.arange(shape[0])[:, None]
+    epoch = jnp.log2(first + index + 1.0).astype(jnp.int32)
+    turn = jnp.arange(shape[1]) + epoch if shape[1] >= HOLD_OUT else jnp.broadcast_to((first + index) // 4, shape)
+    is_heldout = (turn % HOLD_OUT == HOLD_OUT - 1).ravel()
+    is_used = jnp.broadcast_to(index < num_rounds, shape).ravel()
+    rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), positions)
+    # one call of the generator, which takes a while to compile, serves both: each row goes to one of them
+    uniform = jax.random.uniform(rng_key, is_used.shape)
     return state._replace(
-        seen=reservoir.insert(key_seen, state.seen, positions, ~is_heldout),
-        heldout=reservoir.insert(key_heldout, state.heldout, positions, is_heldout),
+        seen=reservoir.insert(uniform, state.seen, rows, is_used & ~is_heldout),
+        heldout=reservoir.insert(uniform, state.heldout, rows, is_used & is_heldout),
     )
 
 
@@ -209,7 +222,7 @@ def of_layers(optimizer: optax.GradientTransformation, params: PyTree) -> optax.
 
 def is_finite(tree: PyTree) -> Array:
     """Whether no leaf holds a NaN or an infinity."""
-    return jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)]).all()
+    return reduce(jnp.logical_and, (jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(tree)), jnp.array(True))
 
 
 def is_usable(params: PyTree) -> Array:

@@ -109,7 +109,7 @@ def warm_up(
         gets_further = name in WARPED and bool(tried)
         with using(mesh_of(positions)):
             begin = partial(knowing, sampler, known=known if index == 0 else None)
-            state = jax.jit(begin, compiler_options=compiler_options())(key_begin, start)
+            state = jax.jit(begin, compiler_options=compiler_options(is_brief=True))(key_begin, start)
             state = remembering(state, MEMORY) if gets_further and tried[-1][-1] not in WARPED else state
         label = progress_bar and (f"warm-up, flow {index + 1}/{len(flows)}" if is_choice else "warm-up")
         size = max(1, int(BLOCK * num_rounds)) if is_choice else num_rounds
@@ -200,7 +200,9 @@ def loss_now(flow: Flow, state: AdaptiveState) -> float:
     """Held-out loss of what the chains have used last, on what is remembered by now."""
     loss = partial(training.heldout_loss, flow=flow)
     with using(mesh_of(state.position)):
-        now = jax.jit(lambda state: loss(state.training, state.tuning.params), compiler_options=compiler_options())
+        now = jax.jit(
+            lambda state: loss(state.training, state.tuning.params), compiler_options=compiler_options(is_brief=True)
+        )
         return float(now(state))
 
 
@@ -232,13 +234,15 @@ def judge(trace: Trace) -> tuple[float, int, bool, float, float]:
     each chain has one accepted often; the gain in held-out loss, and what it is now."""
     rounds, loss = trace.info.round, trace.info.training.heldout_loss
     half = len(loss) // 2
-    is_rejected = rounds.num_flow_accepted[half:] == 0
+    is_rejected = rounds.num_flow_accepted == 0
     if not len(is_rejected):
         return 0.0, 0, False, 0.0, float("inf")
     rate = float(np.nan_to_num(np.mean(rounds.flow_acceptance_rate[half:])))
-    longest = max(longest_run(chain) for chain in is_rejected.T)
-    share = 1 - is_rejected.mean()
+    longest = max(map(longest_run, is_rejected[half:].T))
+    share = 1 - is_rejected[half:].mean()
     # a wait of w rounds has probability (1 - share)^w, and there are as many of them as rounds times chains
-    expected = np.log(is_rejected.size) / -np.log1p(-np.clip(share, 1e-9, 0.99))
-    is_even = share >= OFTEN and longest < min(len(is_rejected), CHANCE * expected)
+    allowed = CHANCE * np.log(is_rejected[half:].size) / -np.log1p(-np.clip(share, 1e-9, 0.99))
+    # where such waits are longer than that half, all rounds tell more
+    among = is_rejected if allowed > len(loss) - half else is_rejected[half:]
+    is_even = share >= OFTEN and max(map(longest_run, among.T)) < min(len(among), allowed)
     return rate, longest, bool(is_even), float(loss[half] - loss[-1]), float(loss[-1])

@@ -10,7 +10,7 @@ from scipy.stats import multivariate_normal
 
 from flowmcmc import gaussian_mixture
 from flowmcmc.flows import mixture as base
-from flowmcmc.flows.em import covariance_cholesky, fit_mixture, maximisation
+from flowmcmc.flows.em import covariance_cholesky, fit_mixture, maximisation, moments
 
 fit = jax.jit(fit_mixture)
 SIZE = 600
@@ -24,6 +24,13 @@ def standard(dim, dtype=jnp.float64):
 def clusters(rng, centres, shares, spread, num):
     label = rng.choice(len(centres), num, p=shares)
     return centres[label] + spread * rng.standard_normal((num, centres.shape[1]))
+
+
+def maximised(points, weights, responsibilities, strength):
+    """The M step for given responsibilities, moments taken about somewhere else."""
+    means = jnp.asarray(np.random.default_rng(0).standard_normal((responsibilities.shape[1], points.shape[1])))
+    arrays = (jnp.asarray(x) for x in (points, weights, responsibilities, np.zeros(len(points))))
+    return maximisation(means, moments(means, *arrays), jnp.array(strength))
 
 
 def score(mixture, points):
@@ -99,7 +106,7 @@ def test_few_points_in_many_dimensions_share_their_covariance():
     assert len(used(mixture)[0]) == 2
     left = points.mean(1) < 0
     labels = np.stack([left, ~left, np.zeros(num), np.zeros(num)], 1).astype(float)
-    full = maximisation(jnp.asarray(points), jnp.ones(num), jnp.asarray(labels), jnp.array(1.0))
+    full = maximised(points, np.ones(num), labels, 1.0)
     full = full._replace(log_weights=full.log_weights.at[2:].set(-jnp.inf))
     truth = sum(0.5 * multivariate_normal(c, np.diag(spread**2)).pdf(heldout) for c in centres)
     best = np.log(truth).mean()
@@ -124,6 +131,25 @@ def test_rows_of_weight_zero_count_for_nothing():
         assert len(used(results[-1])[0]) == 2
     for other in results[1:]:
         assert all(np.allclose(a, b, rtol=1e-10) for a, b in zip(used(other), used(results[0])))
+
+
+def test_the_last_steps_look_at_every_row():
+    rng = np.random.default_rng(12)
+    points, heldout = (0.5 + 0.7 * rng.standard_normal((num, 2)) for num in (5000, 500))
+    mixture = fit(jax.random.key(0), points, np.ones(5000), heldout, np.ones(500), standard(2))
+    assert len(used(mixture)[0]) == 1
+    assert np.allclose(used(mixture)[1], points.mean(0), atol=1e-12)
+
+
+@pytest.mark.parametrize("in_use", [1, 3, 8])
+def test_a_search_may_begin_anywhere(in_use):
+    rng = np.random.default_rng(13)
+    centres, shares = CENTRES[3]
+    points, heldout = (clusters(rng, centres, shares, 0.1, SIZE) for _ in range(2))
+    mixture = fit(jax.random.key(0), points, np.ones(SIZE), heldout, np.ones(SIZE), standard(2), in_use)
+    assert (len(used(mixture)[0]) == 3) == (in_use < 8)
+    truth = sum(s * multivariate_normal(c, 0.01).pdf(heldout) for s, c in zip(shares, centres))
+    assert score(mixture, heldout) > np.log(truth).mean() - 0.1
 
 
 def degenerate_inputs():
@@ -189,7 +215,7 @@ def test_maximisation_is_the_equation():
     own = np.stack([np.cov(points.T, aweights=r[:, k] * weights, ddof=0) for k in range(3)])
     shared = np.einsum("k,kij->ij", counts / counts.sum(), own)
     for nu in (1.0, 300.0, np.inf):
-        mixture = maximisation(*(jnp.asarray(x) for x in (points, weights, r, nu)))
+        mixture = maximised(points, weights, r, nu)
         share = 1.0 if np.isinf(nu) else (nu / (counts + nu))[:, None, None]
         expected = (1 - share) * own + share * shared
         assert np.allclose(np.exp(mixture.log_weights), counts / counts.sum())

@@ -25,7 +25,8 @@ def test_warm_up_and_draws_share_one_program():
 
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
-        result = flowmcmc.sample(0, two_modes, WIDE, **OPTIONS)
+        # so many particles tell how many components there are
+        result = flowmcmc.sample(0, two_modes, WIDE, **OPTIONS | {"num_particles": 1000})
         assert result.settings["flow"] == "mixture"
         result = result.more(30, progress_bar=False)
         flowmcmc.run(0, result.algorithm, result.state, 200, progress_bar=False)

@@ -27,7 +27,9 @@ def neck_log_prob(x):
 def misfit(flow, train, heldout, truth, where):
     """Parameters fitted to `train`, and log p - log q at the rows of `where`."""
     ones = jnp.ones(len(train))
-    params = jax.jit(flow.fit)(jax.random.key(1), None, train, ones, heldout, ones[: len(heldout)])
+    params = jax.jit(flow.fit)(
+        jax.random.key(1), flow.init(jax.random.key(0), train[0]), train, ones, heldout, ones[: len(heldout)]
+    )
     return params, truth(np.asarray(where)) - np.asarray(jax.vmap(flow.log_prob, (None, 0))(params, jnp.asarray(where)))
 
 
@@ -86,7 +88,7 @@ def test_the_map_has_its_jacobian_and_its_two_passes_agree(constructor, draw, dt
     rows = jax.vmap(draw)(jax.random.split(jax.random.key(3), 3000)).astype(dtype)
     flow = constructor(rows[0])
     ones = jnp.ones(3000, dtype)
-    params = jax.jit(flow.fit)(jax.random.key(1), None, rows, ones, rows, ones)
+    params = jax.jit(flow.fit)(jax.random.key(1), flow.init(jax.random.key(0), rows[0]), rows, ones, rows, ones)
     draws, log_q = jax.vmap(flow.sample_and_log_prob, (0, None))(jax.random.split(jax.random.key(2), 5000), params)
     again = jax.vmap(flow.log_prob, (None, 0))(params, draws)
     assert {leaf.dtype for leaf in (draws, log_q, again)} == {jnp.dtype(dtype)}
@@ -105,7 +107,9 @@ def test_a_constant_coordinate_and_few_states_are_usable(constructor):
     flow = constructor(rows[0])
     for used in (3, 7, 40):
         weights = (jnp.arange(40) < used).astype(float)
-        params = jax.jit(flow.fit)(jax.random.key(1), None, rows, weights, rows, jnp.ones(40))
+        params = jax.jit(flow.fit)(
+            jax.random.key(1), flow.init(jax.random.key(0), rows[0]), rows, weights, rows, jnp.ones(40)
+        )
         assert np.isfinite(jax.vmap(flow.log_prob, (None, 0))(params, rows)).all(), used
 
 

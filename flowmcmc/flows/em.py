@@ -22,24 +22,41 @@ from flowmcmc.flows.mixture import Mixture, component_log_probs, from_cholesky
 __all__ = ["covariance_cholesky", "fit_mixture"]
 
 MAX_STEPS = 30
-SEARCH_ROWS = 2048  # the search looks at this many rows, the last steps at all
+LAST_STEPS = 5
+SEARCH_ROWS = 2048  # the search looks at this many rows, the last steps at all, so many at a time
 MIN_GAIN = 0.005  # nats for each held-out state that one more component must bring
 SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+HARD = 1e-3  # deviation of the components that a search starts from: each row belongs to the nearest
 
 
 class Search(NamedTuple):
-    """Progress through the candidates: the best mixture so far, its held-out score, size and covariance strength."""
+    """Progress through the stages: the best mixture so far, its held-out score, size and covariance strength."""
 
-    index: Array
+    stage: Array
     misses: Array
     mixture: Mixture
     score: Array
-    size: Array
     strength: Array
 
 
+class Moments(NamedTuple):
+    """Of the rows of each component about its present mean: how many, sums (K, d), products (K, d, d); and the sum of
+    the log density over rows."""
+
+    counts: Array
+    sums: Array
+    products: Array
+    log_prob: Array
+
+
 def fit_mixture(
-    rng_key: Array, points: Array, weights: Array, heldout: Array, heldout_weights: Array, start: Mixture
+    rng_key: Array,
+    points: Array,
+    weights: Array,
+    heldout: Array,
+    heldout_weights: Array,
+    start: Mixture,
+    in_use: Array | int = 1,
 ) -> Mixture:
     """Best mixture of at most K components, K the length of `start`'s arrays.
 
@@ -53,45 +70,52 @@ def fit_mixture(
         Shapes (n,) and (m,); zero marks an unused row.
     start
         What to return if nothing beats it on the held-out rows (also when there are none).
+    in_use
+        Components of an earlier fit to some of these rows: the search begins at the next smaller number.
     """
     max_size, dim = start.means.shape
-    sizes = jnp.array([size for size in SIZES if size < max_size] + [max_size])
-    strengths = jnp.array([jnp.inf, 1.0], points.dtype)
-    key_rows, key_seed = jax.random.split(rng_key)
+    sizes = [size for size in SIZES if size < max_size] + [max_size]
+    # `start` itself, each number of components, two more kinds of covariance, and the best on all rows
+    size_of = jnp.array([1, *sizes, 1, 1, 1])
+    steps_of = jnp.array([0, *[MAX_STEPS] * (len(sizes) + 2), LAST_STEPS])
     shrunk = jnp.array(dim * (dim + 1) / 2, points.dtype)
-    order = jnp.argsort(jnp.where(weights > 0, jax.random.uniform(key_rows, weights.shape), 2.0))[:SEARCH_ROWS]
-    rows, row_weights = points[order], weights[order]
-
-    def held_out_score(mixture):
-        return weighted_mean(expectation(mixture, heldout)[1], heldout_weights)
+    strength_of = jnp.array([*[shrunk] * (1 + len(sizes)), jnp.inf, 1.0, jnp.nan], points.dtype)
+    keys = jax.random.split(rng_key, 1 + len(sizes))
+    order = jnp.argsort(jnp.where(weights > 0, jax.random.uniform(keys[0], weights.shape), 2.0))
+    rows, row_weights = in_chunks(points[order]), in_chunks(weights[order])
 
     def body(search):
-        is_growing = search.index < len(sizes)
-        size = jnp.where(is_growing, sizes[jnp.minimum(search.index, len(sizes) - 1)], search.size)
-        strength = jnp.where(is_growing, shrunk, strengths[jnp.maximum(search.index - len(sizes), 0)])
-        responsibilities = jax.lax.cond(
+        stage = search.stage
+        is_growing = (stage > 0) & (stage <= len(sizes))
+        is_last = stage == len(size_of) - 1
+        strength = jnp.where(is_last, search.strength, strength_of[stage])
+        mixture = jax.lax.cond(
             is_growing,
-            lambda: seed(jax.random.fold_in(key_seed, search.index), rows, row_weights, size, max_size),
-            lambda: expectation(search.mixture, rows)[0],
+            lambda: seed(keys[jnp.minimum(stage, len(sizes))], rows[0], row_weights[0], size_of[stage], max_size),
+            lambda: search.mixture,
         )
-        mixture = expectation_maximisation(rows, row_weights, responsibilities, strength, MAX_STEPS)
-        score = held_out_score(mixture)
-        is_better = score > search.score + jnp.where(is_growing, MIN_GAIN, 0.0)
-        misses = jnp.where(is_better, 0, search.misses + 1)
+        num_chunks = jnp.where(is_last, len(rows), 1)
+        mixture = expectation_maximisation(rows, row_weights, num_chunks, mixture, strength, steps_of[stage])
+        score = weighted_mean(expectation(mixture, heldout)[1], heldout_weights)
+        is_better = score > search.score + jnp.where(is_growing & (stage > 1), MIN_GAIN, 0.0)
+        misses = jnp.where(is_better | (stage <= 1), 0, search.misses + 1)
         # two sizes in a row that do not help: go on to the kinds of covariance
-        index = jnp.where(is_growing & (misses >= 2), len(sizes), search.index + 1)
-        found = Search(index, misses, mixture, score, size, strength)
-        kept = search._replace(index=index, misses=misses)
+        following = jnp.where(is_growing & (misses >= 2), len(sizes) + 1, stage + 1)
+        following = jnp.where(stage == 0, jnp.maximum(jnp.sum(jnp.array(sizes) < in_use), 1), following)
+        found = Search(following, misses, mixture, score, strength)
+        kept = search._replace(stage=following, misses=misses)
         return jax.tree.map(lambda new, old: jnp.where(is_better, new, old), found, kept)
 
-    zero, one = jnp.array(0), jnp.array(1)
-    first = Search(zero, zero, start, jnp.array(-jnp.inf, points.dtype), one, shrunk)
-    best = jax.lax.while_loop(lambda search: search.index < len(sizes) + len(strengths), body, first)
-    final = expectation_maximisation(points, weights, expectation(best.mixture, points)[0], best.strength, 5)
-    candidates = jax.tree.map(lambda *leaves: jnp.stack(leaves), start, best.mixture, final)
-    scores = jax.lax.map(held_out_score, candidates)
-    winner = jnp.argmax(jnp.where(jnp.isnan(scores), -jnp.inf, scores))
-    return jax.tree.map(lambda leaf: leaf[winner], candidates)
+    first = Search(jnp.array(0), jnp.array(0), start, jnp.array(-jnp.inf, points.dtype), shrunk)
+    return jax.lax.while_loop(lambda search: search.stage < len(size_of), body, first).mixture
+
+
+def in_chunks(rows: Array) -> Array:
+    """With an axis before that of the rows, filled up with zeros."""
+    size = min(SEARCH_ROWS, len(rows))
+    num = -(-len(rows) // size)
+    padded = jnp.pad(rows, [(0, num * size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
+    return padded.reshape(num, size, *rows.shape[1:])
 
 
 def expectation(mixture: Mixture, points: Array) -> tuple[Array, Array]:
@@ -101,62 +125,74 @@ def expectation(mixture: Mixture, points: Array) -> tuple[Array, Array]:
     return jnp.exp(log_joint - log_prob[:, None]), log_prob
 
 
-def maximisation(points: Array, weights: Array, responsibilities: Array, strength: Array) -> Mixture:
-    """Weights, means and covariances given the responsibilities; `strength` is nu of the module's equation."""
+def moments(means: Array, points: Array, weights: Array, responsibilities: Array, log_prob: Array) -> Moments:
+    """About `means`, close to the mean to come, so that little is lost when that is subtracted."""
     r = responsibilities * weights[:, None]
-    counts = jnp.sum(r, axis=0)
-    safe_counts = jnp.maximum(counts, 1e-6)
-    means = r.T @ points / safe_counts[:, None]
     centred = points[None] - means[:, None]
-    scatter = jnp.einsum("nk,kni,knj->kij", r, centred, centred, optimize=[(0, 1), (0, 1)])
+    weighted = r.T[:, :, None] * centred
+    products = jnp.einsum("kni,knj->kij", weighted, centred)
+    total = jnp.sum(jnp.where(weights > 0, weights * log_prob, 0.0))
+    return Moments(jnp.sum(r, axis=0), jnp.sum(weighted, axis=1), products, total)
+
+
+def maximisation(means: Array, sums: Moments, strength: Array) -> Mixture:
+    """Weights, means and covariances given moments about `means`; `strength` is nu of the module's equation."""
+    counts = sums.counts
+    safe_counts = jnp.maximum(counts, 1e-6)
+    shift = sums.sums / safe_counts[:, None]
+    scatter = sums.products - counts[:, None, None] * shift[:, :, None] * shift[:, None, :]
     shared = jnp.sum(scatter, axis=0) / jnp.sum(counts)
     towards_shared = jnp.where(jnp.isinf(strength), 1.0, strength / (counts + strength))[:, None, None]
     covariances = (1 - towards_shared) * scatter / safe_counts[:, None, None] + towards_shared * shared[None]
     effective = jnp.where(jnp.isinf(strength), jnp.sum(counts), counts + strength)
     cholesky = jax.vmap(covariance_cholesky)(covariances, effective)
-    return from_cholesky(jnp.log(counts / jnp.sum(counts)), means, cholesky)
+    return from_cholesky(jnp.log(counts / jnp.sum(counts)), means + shift, cholesky)
 
 
-def expectation_maximisation(points, weights, responsibilities, strength, max_steps) -> Mixture:
-    """Iterate to a gain below 1e-3 nats for each state, or `max_steps` times."""
+def expectation_maximisation(points, weights, num_chunks, mixture, strength, max_steps) -> Mixture:
+    """On so many chunks of rows, to a gain below 1e-3 nats for each state or `max_steps` times."""
 
     def is_running(carry):
-        step, _, previous, current, _ = carry
+        step, _, previous, current = carry
         return (step < max_steps) & ~(current - previous < 1e-3)
 
     def body(carry):
-        step, responsibilities, _, current, _ = carry
-        mixture = maximisation(points, weights, responsibilities, strength)
-        responsibilities, log_prob = expectation(mixture, points)
-        return step + 1, responsibilities, current, weighted_mean(log_prob, weights), mixture
+        step, mixture, _, current = carry
 
-    # the first step is one of the loop's, or it would be compiled twice
+        def add(index, so_far):
+            here, share = points[index], weights[index]
+            return jax.tree.map(jnp.add, so_far, moments(mixture.means, here, share, *expectation(mixture, here)))
+
+        nothing = Moments(
+            *(jnp.zeros_like(leaf) for leaf in (mixture.log_weights, mixture.means, mixture.cholesky, current))
+        )
+        sums = jax.lax.fori_loop(0, num_chunks, add, nothing)
+        log_prob = sums.log_prob / jnp.sum(sums.counts)
+        return step + 1, maximisation(mixture.means, sums, strength), current, log_prob
+
     low = jnp.array(-jnp.inf, points.dtype)
-    shapes = jax.eval_shape(maximisation, points, weights, responsibilities, strength)
-    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return jax.lax.while_loop(is_running, body, (0, responsibilities, low, low, nothing))[-1]
+    return jax.lax.while_loop(is_running, body, (0, mixture, low, low))[1]
 
 
-def seed(rng_key: Array, points: Array, weights: Array, size: Array, max_size: int) -> Array:
-    """Greedy k-means++: one-hot responsibilities (n, max_size), columns from `size` on empty."""
+def seed(rng_key: Array, points: Array, weights: Array, size: Array, max_size: int) -> Mixture:
+    """Greedy k-means++: `size` narrow components."""
 
     def squared_distance(centre):
         return jnp.sum((points - centre[None]) ** 2, axis=1)
 
-    def add(nearest, inputs):
-        key, k = inputs
-        candidates = jax.random.categorical(key, jnp.log(weights * nearest), shape=(4,))
-        distances = jax.vmap(lambda row: jnp.minimum(nearest, squared_distance(points[row])))(candidates)
+    def add(nearest, uniform):
+        cumulative = jnp.cumsum(weights * nearest)
+        candidates = jnp.sum(cumulative[None] <= uniform[:, None] * cumulative[-1], axis=1)
+        centres = points[jnp.minimum(candidates, len(points) - 1)]
+        distances = jax.vmap(lambda centre: jnp.minimum(nearest, squared_distance(centre)))(centres)
         best = jnp.argmin(distances @ weights)
-        is_used = k < size
-        return jnp.where(is_used, distances[best], nearest), points[candidates[best]]
+        return distances[best], centres[best]
 
-    everywhere = jnp.ones(points.shape[0], points.dtype)
-    keys = jax.random.split(rng_key, max_size)
-    _, centres = jax.lax.scan(add, 1e12 * everywhere, (keys, jnp.arange(max_size)))
-    distances = jax.vmap(squared_distance, out_axes=1)(centres)
-    owner = jnp.argmin(jnp.where(jnp.arange(max_size)[None] < size, distances, jnp.inf), axis=1)
-    return jax.nn.one_hot(owner, max_size, dtype=points.dtype)
+    everywhere = jnp.full(len(points), 1e12, points.dtype)
+    _, centres = jax.lax.scan(add, everywhere, jax.random.uniform(rng_key, (max_size, 4), points.dtype))
+    log_weights = jnp.where(jnp.arange(max_size) < size, 0.0, -jnp.inf).astype(points.dtype)
+    eye = jnp.broadcast_to(jnp.eye(points.shape[1], dtype=points.dtype), (max_size, *[points.shape[1]] * 2))
+    return Mixture(log_weights, centres, HARD * eye, eye / HARD)
 
 
 def covariance_cholesky(covariance: Array, count: Array) -> Array:

@@ -158,14 +158,15 @@ def build(
         return base.log_prob(jax.lax.stop_gradient(params.mixture), z, defensive) + log_det
 
     def fit(rng_key, params, positions, weights, heldout, heldout_weights):
-        key_layers, key_mixture = jax.random.split(rng_key)
-        rows = flatten(positions)
-        affine_map, points = standardise(rows, weights)
+        key_layers, key_mixture = jax.random.split(rng_key) if layers else (None, rng_key)
+        affine_map, points = standardise(flatten(positions), weights)
         fresh = init(key_layers, None)
         mixture = fresh.mixture
         if num_components > 1:
             heldout_rows = flatten(heldout)
-            found = fit_base(key_mixture, affine_map, points, weights, heldout_rows, heldout_weights, mixture)
+            found = fit_base(
+                key_mixture, affine_map, points, weights, heldout_rows, heldout_weights, mixture, params.mixture
+            )
             mixture = whiten(found, affine_map.cholesky)
         return FlowParams(affine_map, mixture, fresh.layers)
 

@@ -61,13 +61,15 @@ def fit_base(
     heldout: Array,
     heldout_weights: Array,
     mixture: Mixture,
+    earlier: Mixture,
 ) -> Mixture:
     """The best mixture of `points`, in units of `affine_map.scale` about its `loc`, as `standardise` gives both.
-    `heldout` rows are in the units from before."""
+    `heldout` rows are in the units from before; of the `earlier` fit only the number of components matters."""
     heldout_points = (heldout - affine_map.loc[None]) / affine_map.scale[None]
     one = mixture.cholesky.at[0].set(affine_map.cholesky)
     start = from_cholesky(mixture.log_weights, mixture.means, one)
-    return fit_mixture(rng_key, points, weights, heldout_points, heldout_weights, start)
+    in_use = jnp.sum(jnp.isfinite(earlier.log_weights))
+    return fit_mixture(rng_key, points, weights, heldout_points, heldout_weights, start, in_use)
 
 
 def whiten(mixture: Mixture, cholesky: Array) -> Mixture:

@@ -90,7 +90,7 @@ def warped_mixture(position: PyTree, warp: Warp, num_components: int, defensive:
         # what is left of mean and scale goes into the mixture
         rest, latent = standardise(latent, weights)
         mixture = base.standard(num_components, dim, dtype)
-        found = fit_base(rng_key, rest, latent, weights, heldout_latent, heldout_weights, mixture)
+        found = fit_base(rng_key, rest, latent, weights, heldout_latent, heldout_weights, mixture, params.mixture)
         means, cholesky = rest.loc + rest.scale * found.means, rest.scale[:, None] * found.cholesky
         mixture = from_cholesky(found.log_weights, means, cholesky)
         return WarpedParams(affine.loc, affine.scale, fitted, mixture)
