@@ -7,12 +7,12 @@ Reference: Dinh et al., arXiv 1605.08803 (affine); Durkan et al., arXiv 1906.040
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 
 from flowmcmc.base import Array, PyTree
 
@@ -38,21 +38,6 @@ class Coupling(NamedTuple):
     inverse: Callable[[PyTree, Array], tuple[Array, Array]]
 
 
-class Conditioner(nnx.Module):
-    """Two hidden layers; the last layer starts at zero."""
-
-    def __init__(self, dim, hidden, num_outputs, dtype, *, rngs):
-        def linear(num_in, num_out, **options):
-            return nnx.Linear(num_in, num_out, dtype=dtype, param_dtype=dtype, rngs=rngs, **options)
-
-        self.first = linear(dim, hidden)
-        self.second = linear(hidden, hidden)
-        self.last = linear(hidden, num_outputs, kernel_init=nnx.initializers.zeros)
-
-    def __call__(self, x):
-        return self.last(nnx.silu(self.second(nnx.silu(self.first(x)))))
-
-
 def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int, dtype) -> Coupling:
     """Stack `num_layers` coupling layers on vectors of length `dim`.
 
@@ -71,24 +56,23 @@ def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int
     """
     masks = alternating_masks(dim, num_layers)
 
-    def build(rngs):
-        return Conditioner(dim, hidden, dim * elementwise.num_numbers, dtype, rngs=rngs)
-
-    graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
+    sizes = (dim, hidden, dim * elementwise.num_numbers, dtype)
 
     def init(rng_key):
-        def one(key):
-            return nnx.to_pure_dict(nnx.state(build(nnx.Rngs(key)), nnx.Param))
+        # flax takes half a second to import: not before layers are needed
+        from flowmcmc.flows import conditioner
 
-        return jax.vmap(one)(jax.random.split(rng_key, num_layers))
+        return jax.vmap(partial(conditioner.init, sizes))(jax.random.split(rng_key, num_layers))
 
     def scan_layers(transform, params, x, reverse):
+        from flowmcmc.flows import conditioner
+
         def layer(carry, inputs):
             x, log_det = carry
             layer_params, mask = inputs
-            conditioner = nnx.merge(graphdef, layer_params)
             # arcsinh tames heavy tails, which the network would extrapolate wildly
-            numbers = conditioner(3 * jnp.arcsinh(jnp.where(mask, x, 0.0) / 3)).reshape(dim, elementwise.num_numbers)
+            kept = 3 * jnp.arcsinh(jnp.where(mask, x, 0.0) / 3)
+            numbers = conditioner.apply(sizes, layer_params, kept).reshape(dim, elementwise.num_numbers)
             y, log_derivative = jax.vmap(transform)(numbers, x)
             log_det = log_det + jnp.sum(jnp.where(mask, 0.0, log_derivative))
             return (jnp.where(mask, x, y), log_det), None
