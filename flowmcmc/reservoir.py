@@ -56,7 +56,7 @@ def insert(uniform: Array, reservoir: Reservoir, positions: PyTree, is_used: Arr
     slot = jnp.where(index < num_used, slot, size)  # out of range: dropped
 
     def put(slots, rows):
-        return slots.at[slot].set(rows[order], mode="drop")
+        return slots.at[slot].set(jnp.asarray(rows)[order], mode="drop")
 
     return Reservoir(jax.tree.map(put, reservoir.positions, positions), reservoir.count + num_used)
 

@@ -108,8 +108,8 @@ def warm_up(
         is_layered = training.is_layered(flow, position)
         gets_further = name in WARPED and bool(tried)
         with using(mesh_of(positions)):
-            begin = partial(knowing, sampler, known=known if index == 0 else None)
-            state = jax.jit(begin, compiler_options=compiler_options(is_brief=True))(key_begin, start)
+            begin = jax.jit(partial(knowing, sampler), compiler_options=compiler_options(is_brief=True))
+            state = begin(key_begin, start, known if index == 0 else None)
             state = remembering(state, MEMORY) if gets_further and tried[-1][-1] not in WARPED else state
         label = progress_bar and (f"warm-up, flow {index + 1}/{len(flows)}" if is_choice else "warm-up")
         size = max(1, int(BLOCK * num_rounds)) if is_choice else num_rounds
