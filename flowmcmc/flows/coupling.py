@@ -55,7 +55,6 @@ def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int
         Floating dtype of parameters and computation.
     """
     masks = alternating_masks(dim, num_layers)
-
     sizes = (dim, hidden, dim * elementwise.num_numbers, dtype)
 
     def init(rng_key):

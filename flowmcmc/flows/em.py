@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from flowmcmc.base import Array
-from flowmcmc.flows.mixture import Mixture, component_log_probs, from_cholesky
+from flowmcmc.flows.mixture import Mixture, component_log_probs, from_cholesky, standard
 
 __all__ = ["covariance_cholesky", "fit_mixture"]
 
@@ -191,8 +191,8 @@ def seed(rng_key: Array, points: Array, weights: Array, size: Array, max_size: i
     everywhere = jnp.full(len(points), 1e12, points.dtype)
     _, centres = jax.lax.scan(add, everywhere, jax.random.uniform(rng_key, (max_size, 4), points.dtype))
     log_weights = jnp.where(jnp.arange(max_size) < size, 0.0, -jnp.inf).astype(points.dtype)
-    eye = jnp.broadcast_to(jnp.eye(points.shape[1], dtype=points.dtype), (max_size, *[points.shape[1]] * 2))
-    return Mixture(log_weights, centres, HARD * eye, eye / HARD)
+    unit = standard(max_size, points.shape[1], points.dtype)
+    return Mixture(log_weights, centres, HARD * unit.cholesky, unit.inverse / HARD)
 
 
 def covariance_cholesky(covariance: Array, count: Array) -> Array:
