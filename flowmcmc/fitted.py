@@ -40,6 +40,8 @@ from flowmcmc.training import TrainingInfo
 __all__ = ["fitted_rounds", "joined", "latest"]
 
 ROUNDS = 5  # between two looks
+ROOM = 8  # for so many mixture components at least, or as many as have ROOM_SIZE numbers in their matrices: it hardly
+ROOM_SIZE = 4096  # slows the rounds, and more components are found as states come in
 RECENT = 20  # looks, at most half of the rounds, that the ends of coordinates are judged from
 GROWTH = 2.0  # of the number of states since the last fit, for another one
 LAST_FIT = 0.85  # of the rounds before the last one, so that the step size can follow
@@ -56,7 +58,6 @@ def fitted_rounds(
     target_acceptance_rate: float,
     keep: Callable,
     progress_bar: str | None,
-    least_room: int = 1,
     must_beat: float | None = None,
     num_blocks: int = 1,
     goes_on: Callable[[Trace], bool] | None = None,
@@ -80,8 +81,6 @@ def fitted_rounds(
         are. Then the rounds have room for these alone, and more if need be, not for all that there might be.
     target_acceptance_rate, keep, progress_bar
         As in `sample`.
-    least_room
-        For so many components in any case.
     must_beat
         No round is taken unless the first fit has a lower held-out loss.
     num_blocks
@@ -99,7 +98,7 @@ def fitted_rounds(
     look = jax.jit(partial(take_in, flow, target_acceptance_rate), compiler_options=compiler_options())
     key_first, key_rounds, key_look = (jax.random.fold_in(rng_key, index) for index in range(3))
     dtype = jax.tree.leaves(state.position)[0].dtype
-    pieces, num_fitted, num_slots, limit = [], num_seen(state), least_room, num_rounds
+    pieces, num_fitted, num_slots, limit = [], num_seen(state), 1, num_rounds
     last_fit = max(1, int(LAST_FIT * num_rounds))
     recent = deque(maxlen=min(RECENT, (-(-num_rounds // ROUNDS) + 1) // 2))
     with (
@@ -187,7 +186,8 @@ def with_room(params: PyTree, num_slots: int) -> tuple[PyTree, int]:
     if not hasattr(params, "mixture"):
         return params, num_slots
     in_use = int(np.isfinite(np.asarray(params.mixture.log_weights)).sum())
-    num_slots = max(num_slots, 1 << (in_use - 1).bit_length())
+    room = min(ROOM, ROOM_SIZE // params.mixture.means.shape[-1] ** 2)
+    num_slots = max(num_slots, 1 << (in_use - 1).bit_length(), room)
     return trimmed(params, num_slots), num_slots
 
 

@@ -39,7 +39,6 @@ MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
 BLOCK = 0.35  # of the rounds asked for; a mixture gets one block
 WARPED = ("funnel", "bent")  # get further with each block of rounds, as their local moves follow the ridge or the neck
 MEMORY = 4  # times as many states are remembered for them
-ROOM = 4  # for its components, which change while chains get further
 MAX_BLOCKS = 9  # for layers and a bent flow while they learn, and for a funnel, which gets further with each
 GAINS = 0.02  # in acceptance from one block to the next: a bent flow is still learning
 STILL_LEARNING = 0.01  # nats of held-out loss in half a block
@@ -127,7 +126,6 @@ def warm_up(
                 size,
                 is_known=index > 0 or known is not None,
                 target_acceptance_rate=target_acceptance_rate,
-                least_room=ROOM if gets_further else 1,
                 must_beat=loss_now(before, start) - BETTER if before and gets_further else None,
                 num_blocks=MAX_BLOCKS if gets_further else 1,
                 goes_on=while_it_gains() if name == "bent" else None,  # a neck has no end

@@ -45,12 +45,12 @@ def test_production_does_not_adapt():
 
 
 def test_room_for_components_grows_and_does_not_change_the_density():
-    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=8)
-    params = flow.init(jax.random.key(0), jnp.zeros(2))
+    flow = flowmcmc.gaussian_mixture(jnp.zeros(40), num_components=8)
+    params = flow.init(jax.random.key(0), jnp.zeros(40))
     log_weights = jnp.log(jnp.array([0.2, 0.0, 0.5, 0.0, 0.0, 0.3, 0.0, 0.0]))
-    means = jax.random.normal(jax.random.key(1), (8, 2))
+    means = jax.random.normal(jax.random.key(1), (8, 40))
     params = params._replace(mixture=params.mixture._replace(log_weights=log_weights, means=means))
-    places = jax.random.normal(jax.random.key(2), (20, 2))
+    places = jax.random.normal(jax.random.key(2), (20, 40))
     expected = jax.vmap(flow.log_prob, (None, 0))(params, places)
     roomy, slots = fitted.with_room(params, 1)
     assert slots == 4 == len(roomy.mixture.log_weights)
@@ -59,6 +59,9 @@ def test_room_for_components_grows_and_does_not_change_the_density():
         assert np.allclose(jax.vmap(flow.log_prob, (None, 0))(few, places), expected, atol=1e-12)
     assert len(trimmed(params).mixture.log_weights) == 3
     assert fitted.with_room((), 3) == ((), 3)
+    # where matrices are small, there is room from the start
+    small = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=16)
+    assert fitted.with_room(small.init(jax.random.key(0), jnp.zeros(2)), 1)[1] == 8
 
 
 @pytest.mark.parametrize("nth", [1, 3])

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from flowmcmc.base import Array, Flow, PyTree
-from flowmcmc.flows.units import factor_of
+from flowmcmc.flows.units import Affine, factor_of
 from flowmcmc.flows.warped import Warp, warped_mixture
 
 __all__ = ["Bend", "bent_mixture"]
@@ -98,7 +98,7 @@ def square(y: Array) -> Array:
     return jnp.clip(y, -FARTHEST, FARTHEST) ** 2
 
 
-def fit_bend(points: Array, weights: Array, heldout: Array, heldout_weights: Array, cholesky: Array) -> Bend:
+def fit_bend(points: Array, weights: Array, heldout: Array, heldout_weights: Array, affine: Affine) -> Bend:
     """Least squares on the drivers and their squares, each coordinate on those before it."""
     count, dim = points.shape
     in_use = jnp.sum(weights > 0)

@@ -33,7 +33,8 @@ class Warp(NamedTuple):
     forward, inverse
         ``(warp, z) -> (y, log|det dy/dz|)`` and ``(warp, y) -> (z, log|det dz/dy|)``, shapes (d,).
     fit
-        ``(points, weights, heldout, heldout_weights, cholesky) -> warp``, rows (n, d) in units of their deviations.
+        ``(points, weights, heldout, heldout_weights, affine) -> warp``, rows (n, d) in units of `affine.scale` about
+        `affine.loc`.
     """
 
     identity: Callable[[int, Any], Any]
@@ -83,7 +84,7 @@ def warped_mixture(position: PyTree, warp: Warp, num_components: int, defensive:
     def fit(rng_key, params, positions, weights, heldout, heldout_weights):
         affine, points = standardise(flatten(positions), weights)
         heldout_points = (flatten(heldout) - affine.loc[None]) / affine.scale[None]
-        fitted = warp.fit(points, weights, heldout_points, heldout_weights, affine.cholesky)
+        fitted = warp.fit(points, weights, heldout_points, heldout_weights, affine)
         latent, heldout_latent = (
             jax.vmap(warp.inverse, (None, 0))(fitted, rows)[0] for rows in (points, heldout_points)
         )
