@@ -39,8 +39,9 @@ MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
 BLOCK = 0.35  # of the rounds asked for; a mixture gets one block
 WARPED = ("funnel", "bent")  # get further with each block of rounds, as their local moves follow the ridge or the neck
 MEMORY = 4  # times as many states are remembered for them
-MAX_BLOCKS = 9  # for layers and a bent flow while they learn, and for a funnel, which gets further with each
-GAINS = 0.02  # in acceptance from one block to the next: a bent flow is still learning
+MAX_BLOCKS = 9  # for layers and warped flows while they learn
+GAINS = 0.01  # in acceptance from one block to the next: a warped flow is still learning
+NO_WAIT = 5  # rounds; longer ones show an end of a neck or ridge that it does not follow yet
 STILL_LEARNING = 0.01  # nats of held-out loss in half a block
 
 
@@ -86,8 +87,8 @@ def warm_up(
     known
         More states of the target to remember, or None.
     num_rounds
-        For a flow given; of several, a mixture gets a third of them, layers a third at a time up to three times as
-        many, warped ones up to three times as many.
+        For a flow given; of several, a mixture gets a third of them, layers and warped ones a third at a time up to
+        three times as many.
     keep, progress_bar
         As in `run`.
     target_acceptance_rate
@@ -128,7 +129,7 @@ def warm_up(
                 target_acceptance_rate=target_acceptance_rate,
                 must_beat=loss_now(before, start) - BETTER if before and gets_further else None,
                 num_blocks=MAX_BLOCKS if gets_further else 1,
-                goes_on=while_it_gains() if name == "bent" else None,  # a neck has no end
+                goes_on=while_it_gains(),
                 **show,
             )
             if num_asked == 0:
@@ -211,13 +212,13 @@ def remembering(state: AdaptiveState, factor: int) -> AdaptiveState:
 
 
 def while_it_gains() -> Callable[[Trace], bool]:
-    """Whether more of the proposals were accepted than in the block before, or many but some chain waits long."""
+    """Whether more of the proposals were accepted than in the block before, or many but some chain had to wait."""
     rates = [0.0]
 
     def goes_on(block):
         rate, longest, *_ = judge(block)
         rates.append(rate)
-        return rate > rates[-2] + GAINS or (rate >= HOPELESS and longest > MAX_WAIT)
+        return rate > rates[-2] + GAINS or (rate >= HOPELESS and longest > NO_WAIT)
 
     return goes_on
 

@@ -26,12 +26,15 @@ __all__ = ["Funnel", "funnel_mixture"]
 
 DIGITS = 0.6  # of those of the dtype that a range of scales may use up: the triangular part subtracts
 CANDIDATES = 4  # drivers that are tried
+CLIP = 3.0  # deviations
+TINY = 1e-6
 MOST_ROWS = 4096  # that they are tried on, and that the fit then looks at, or ROWS for each coordinate
 INSIDE = 0.1  # share of the rows that the fit looks at: further out, means bend as well
 ROWS = 40
 NUM_STEPS = 10
 RIDGE = 1e-5  # of each standard deviation
 DEVIATIONS = 4.0  # that a test statistic may lie above its mean
+CORRELATED = 10  # states of chains that tell as much as an independent one: some wait long in a neck
 
 
 class Funnel(NamedTuple):
@@ -94,11 +97,12 @@ def bounded(log_scale: Array) -> Array:
 
 
 def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: Array, affine: Affine) -> Funnel:
-    """For the driver that is best on held-out rows, of those that the squares of whitened `points` (n, d) follow."""
+    """For the driver that is best on held-out rows, of those that the logs of squares of whitened `points` (n, d)
+    follow: logs and clipped rows, since in the mouth of a funnel a few rows outweigh all others."""
     share = (weights / jnp.sum(weights))[:, None]
     squares = solve_triangular(affine.cholesky, points.T, lower=True).T ** 2
-    squares = squares - jnp.sum(share * squares, axis=0)
-    follows = (share * squares).T @ points / jnp.sqrt(jnp.sum(share * squares**2, axis=0) + 1e-12)[:, None]
+    sizes, places = in_deviations(jnp.log(squares + TINY), share), in_deviations(jnp.clip(points, -CLIP, CLIP), share)
+    follows = (share * sizes).T @ places
     follows = follows - jnp.diag(jnp.diagonal(follows))
     count, dim = points.shape
     drivers = jax.lax.top_k(jnp.sum(follows**2, axis=0), min(CANDIDATES, dim))[1]
@@ -117,6 +121,12 @@ def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: A
     depth = jnp.where(weights > 0, -signs[best] * points[:, drivers[best]], -jnp.inf)
     inside = jax.lax.top_k(depth, num_inside)[1]
     return fit_along(drivers[best], points[inside], weights[inside], INSIDE * in_use, affine)
+
+
+def in_deviations(rows: Array, share: Array) -> Array:
+    """Less their weighted mean, in units of their deviations."""
+    centred = rows - jnp.sum(share * rows, axis=0)
+    return centred / jnp.sqrt(jnp.sum(share * centred**2, axis=0) + TINY)
 
 
 def leading(slopes: Array) -> Array:
@@ -170,7 +180,7 @@ def fit_along(driver: Array, points: Array, weights: Array, num_rows: Array | fl
 
     slopes = jax.lax.fori_loop(0, NUM_STEPS, step, jnp.zeros(dim, points.dtype))
     residual, share, mean, inverse, weight = residuals(slopes)
-    count = jnp.minimum(inside, jnp.sum(share > 0))
+    count = jnp.minimum(inside, jnp.sum(share > 0)) / CORRELATED
     inverse, shift = whole_rows(inverse, mean, rows, weight, count, affine.loc[order], affine.scale[order])
     residual = rows @ inverse.T - shift[None]
     unit = solve_triangular(inverse, jnp.eye(dim, dtype=rows.dtype), lower=True, unit_diagonal=True)
