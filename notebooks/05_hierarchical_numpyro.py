@@ -258,5 +258,5 @@ for name, run in runs.items():
 # School A, the best as reported, is better than C with probability 0.62, not 0.92.
 #
 # Use the non-centred form for hierarchies with weak data, by hand or by NumPyro's `reparam`: in that form all samplers
-# here are right. In the centred one NUTS is wrong, and flowmcmc right. Two groups of parameters with a neck each are too
-# much for its flow, and its summary says so.
+# here are right. In the centred one NUTS is wrong, and flowmcmc right. Two groups of parameters with a neck each are
+# too much for its flow, and its summary says so.
