@@ -58,9 +58,9 @@ def fitted_rounds(
     target_acceptance_rate: float,
     keep: Callable,
     progress_bar: str | None,
+    goes_on: Callable[[Trace], bool],
     must_beat: float | None = None,
     num_blocks: int = 1,
-    goes_on: Callable[[Trace], bool] | None = None,
 ) -> tuple[AdaptiveState, Trace, int, int, float]:
     """Warm up the chains of `state` and fit `flow` to where they go.
 
@@ -78,15 +78,15 @@ def fitted_rounds(
         How many.
     is_known
         Whether `state` remembers so much of the target that the first fit can tell how many mixture components there
-        are. Then the rounds have room for these alone, and more if need be, not for all that there might be.
+        are. Then the rounds have room for these and a few more, and more if need be, not for all that there might be.
     target_acceptance_rate, keep, progress_bar
         As in `sample`.
+    goes_on
+        Whether to take another block, given the one before.
     must_beat
         No round is taken unless the first fit has a lower held-out loss.
     num_blocks
         How often to take `num_rounds`, at most, with a fit near the end of each.
-    goes_on
-        Whether to take another block, given the one before. None: always.
 
     Returns
     -------
@@ -129,7 +129,7 @@ def fitted_rounds(
                 bar.set_postfix(describe(pieces[-1]))
                 recent.append(steps_from(kept))
                 has_room = done + size == limit < num_blocks * num_rounds
-                if has_room and (goes_on is None or goes_on(latest(joined(pieces), num_rounds))):
+                if has_room and goes_on(latest(joined(pieces), num_rounds)):
                     limit += num_rounds
                     bar.total = limit
         except KeyboardInterrupt:

@@ -19,15 +19,15 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from flowmcmc.base import Array, Flow, PyTree
-from flowmcmc.flows.units import Affine, factor_of
+from flowmcmc.flows.units import Affine, factor_of, standardise
 from flowmcmc.flows.warped import Warp, warped_mixture
 
 __all__ = ["Funnel", "funnel_mixture"]
 
 DIGITS = 0.6  # of those of the dtype that a range of scales may use up: the triangular part subtracts
 CANDIDATES = 4  # drivers that are tried
-CLIP = 3.0  # deviations
-TINY = 1e-6
+CLIP = 3.0  # deviations, where coordinates are compared with sizes
+TINY = 1e-6  # square of the smallest size
 MOST_ROWS = 4096  # that they are tried on, and that the fit then looks at, or ROWS for each coordinate
 INSIDE = 0.1  # share of the rows that the fit looks at: further out, means bend as well
 ROWS = 40
@@ -101,8 +101,8 @@ def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: A
     follow: logs and clipped rows, since in the mouth of a funnel a few rows outweigh all others."""
     share = (weights / jnp.sum(weights))[:, None]
     squares = solve_triangular(affine.cholesky, points.T, lower=True).T ** 2
-    sizes, places = in_deviations(jnp.log(squares + TINY), share), in_deviations(jnp.clip(points, -CLIP, CLIP), share)
-    follows = (share * sizes).T @ places
+    logs, clipped = jnp.log(squares + TINY), jnp.clip(points, -CLIP, CLIP)
+    follows = (share * standardise(logs, weights)[1]).T @ standardise(clipped, weights)[1]
     follows = follows - jnp.diag(jnp.diagonal(follows))
     count, dim = points.shape
     drivers = jax.lax.top_k(jnp.sum(follows**2, axis=0), min(CANDIDATES, dim))[1]
@@ -121,12 +121,6 @@ def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: A
     depth = jnp.where(weights > 0, -signs[best] * points[:, drivers[best]], -jnp.inf)
     inside = jax.lax.top_k(depth, num_inside)[1]
     return fit_along(drivers[best], points[inside], weights[inside], INSIDE * in_use, affine)
-
-
-def in_deviations(rows: Array, share: Array) -> Array:
-    """Less their weighted mean, in units of their deviations."""
-    centred = rows - jnp.sum(share * rows, axis=0)
-    return centred / jnp.sqrt(jnp.sum(share * centred**2, axis=0) + TINY)
 
 
 def leading(slopes: Array) -> Array:
@@ -179,23 +173,23 @@ def fit_along(driver: Array, points: Array, weights: Array, num_rows: Array | fl
         return jnp.where(is_driver, 0.0, slopes - jnp.clip(change, -0.5, 0.5))
 
     slopes = jax.lax.fori_loop(0, NUM_STEPS, step, jnp.zeros(dim, points.dtype))
-    residual, share, mean, inverse, weight = residuals(slopes)
+    _, share, mean, inverse, weight = residuals(slopes)
     count = jnp.minimum(inside, jnp.sum(share > 0)) / CORRELATED
     inverse, shift = whole_rows(inverse, mean, rows, weight, count, affine.loc[order], affine.scale[order])
     residual = rows @ inverse.T - shift[None]
     unit = solve_triangular(inverse, jnp.eye(dim, dtype=rows.dtype), lower=True, unit_diagonal=True)
 
-    def cost(slopes):
-        return 0.5 * jnp.log(jnp.sum(squares(slopes, residual, share), axis=0) + 1e-12) + slopes * (c @ share)
+    def log_scale(slopes):
+        return 0.5 * jnp.log(jnp.sum(squares(slopes, residual, share), axis=0) + 1e-12)
 
     half = jnp.round(2 * slopes / affine.scale[driver]) / 2 * affine.scale[driver]
-    slopes = jnp.where(2 * count * (cost(half) - cost(slopes)) < allowed(1.0), half, slopes)
-    log_scale = 0.5 * jnp.log(jnp.sum(squares(slopes, residual, share), axis=0) + 1e-12)
+    worse = log_scale(half) - log_scale(slopes) + (half - slopes) * (c @ share)
+    slopes = jnp.where(2 * count * worse < allowed(1.0), half, slopes)
 
     def home(matrix):
         return matrix[back][:, back]
 
-    return Funnel(driver, slopes[back], shift[back], log_scale[back], home(unit), home(inverse))
+    return Funnel(driver, slopes[back], shift[back], log_scale(slopes)[back], home(unit), home(inverse))
 
 
 def whole_rows(
