@@ -12,6 +12,7 @@ the same is learned by gradients, later and less far.
 Funnels: Neal (2003). Non-centring, which this does by itself: Papaspiliopoulos, Roberts, Skoeld (2007).
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -110,8 +111,11 @@ def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: A
     num_few, num_inside = min(MOST_ROWS, count), min(max(MOST_ROWS, ROWS * dim), count)
     spread = jnp.arange(num_few) * in_use // num_few  # rows in use come first
 
+    def fit(driver, rows, num_rows):
+        return fit_along(driver, points[spread], weights[spread], points[rows], weights[rows], num_rows, affine)
+
     def trial(driver):
-        funnel = fit_along(driver, points[spread], weights[spread], jnp.inf, affine)
+        funnel = fit(driver, spread, jnp.inf)
         z, log_det = jax.vmap(narrow, (None, 0))(funnel, heldout)
         score = jnp.sum(jnp.where(heldout_weights > 0, log_det - 0.5 * jnp.sum(z**2, axis=1), 0.0))
         return score, jnp.sign(leading(funnel.slopes))
@@ -120,7 +124,7 @@ def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: A
     best = jnp.argmax(jnp.where(jnp.isnan(scores), -jnp.inf, scores))
     depth = jnp.where(weights > 0, -signs[best] * points[:, drivers[best]], -jnp.inf)
     inside = jax.lax.top_k(depth, num_inside)[1]
-    return fit_along(drivers[best], points[inside], weights[inside], INSIDE * in_use, affine)
+    return fit(drivers[best], inside, INSIDE * in_use)
 
 
 def leading(slopes: Array) -> Array:
@@ -128,10 +132,20 @@ def leading(slopes: Array) -> Array:
     return jnp.sum(slopes * jnp.abs(slopes)) / (jnp.sum(jnp.abs(slopes)) + 1e-6)
 
 
-def fit_along(driver: Array, points: Array, weights: Array, num_rows: Array | float, affine: Affine) -> Funnel:
+def fit_along(
+    driver: Array,
+    spread: Array,
+    spread_weights: Array,
+    points: Array,
+    weights: Array,
+    num_rows: Array | float,
+    affine: Affine,
+) -> Funnel:
     """Maximum likelihood for normal z by turns: the triangular part from a weighted covariance, then a Newton step for
-    the slopes; from the `num_rows` that are furthest in, or ROWS for each coordinate if these are more. At the end
-    whole numbers, where these rows allow them: a neck is followed no further than its coefficients are exact."""
+    the slopes; from the `num_rows` of `points` that are furthest in, or ROWS for each coordinate if these are more. A
+    coordinate that is as wide in the neck as elsewhere depends on the others as all `spread` rows say: next to it those
+    that get narrow vary too little there. At the end whole numbers, where these rows allow them: a neck is followed no
+    further than its coefficients are exact."""
     dim = points.shape[1]
     index = jnp.arange(dim)
     order = jnp.argsort(jnp.where(index == driver, -1, index))
@@ -141,63 +155,73 @@ def fit_along(driver: Array, points: Array, weights: Array, num_rows: Array | fl
     in_use = jnp.sum(weights > 0)
     few = jnp.minimum(4 * dim, in_use // 4)  # rows that no one row may outweigh by much
     inside = jnp.clip(num_rows, min=ROWS * dim, max=in_use - 1).astype(int)
+    whole = partial(whole_rows, loc=affine.loc[order], scale=affine.scale[order])
+    flat_inverse, flat_shift = whole(spread[:, order], spread_weights, jnp.sum(spread_weights > 0) / CORRELATED)
 
-    def chosen(lead):
+    def weigh(slopes):
+        lead = leading(slopes)
         is_narrow = jnp.where(lead > 0, c <= ranked[inside], c >= ranked[in_use - 1 - inside])
         share = weights * jnp.where(lead != 0, is_narrow, True)
-        return share / jnp.sum(share)
-
-    def residuals(slopes):
-        lead = leading(slopes)
+        share = share / jnp.sum(share)
         limited = jnp.clip(c, ranked[few], ranked[in_use - 1 - few])
-        share = chosen(lead)
-        weight = share * jnp.exp(-2 * bounded(lead * limited))
-        weight = weight / jnp.sum(weight)
-        mean = weight @ rows
-        centred = rows - mean[None]
-        factor = factor_of(jnp.sqrt(weight)[:, None] * centred, RIDGE)
-        unit = factor / jnp.diagonal(factor)[None]
-        inverse = solve_triangular(unit, jnp.eye(dim, dtype=rows.dtype), lower=True, unit_diagonal=True)
-        return centred @ inverse.T, share[:, None], mean, inverse, weight
+        return share, share * jnp.exp(-2 * bounded(lead * limited))
 
-    def squares(slopes, residual, share):
-        return share * residual**2 * jnp.exp(-2 * bounded(slopes[None] * c[:, None]))
+    def squares(slopes, share, inverse, shift):
+        residual = rows @ inverse.T - shift[None]
+        return share[:, None] * residual**2 * jnp.exp(-2 * bounded(slopes * c[:, None]))
 
     def step(_, slopes):
-        residual, share, *_ = residuals(slopes)
-        q = squares(slopes, residual, share)
+        share, weight = weigh(slopes)
+        mean, inverse = regression(rows, weight)
+        q = squares(slopes, share, inverse, inverse @ mean)
         q = q / jnp.sum(q, axis=0)
         centre = c @ q
-        spread = jnp.sum(q * (c[:, None] - centre[None]) ** 2, axis=0)
-        change = (c @ share - centre) / (2 * spread + 1e-6)
+        variance = jnp.sum(q * (c[:, None] - centre[None]) ** 2, axis=0)
+        change = (c @ share - centre) / (2 * variance + 1e-6)
         return jnp.where(is_driver, 0.0, slopes - jnp.clip(change, -0.5, 0.5))
 
-    slopes = jax.lax.fori_loop(0, NUM_STEPS, step, jnp.zeros(dim, points.dtype))
-    _, share, mean, inverse, weight = residuals(slopes)
-    count = jnp.minimum(inside, jnp.sum(share > 0)) / CORRELATED
-    inverse, shift = whole_rows(inverse, mean, rows, weight, count, affine.loc[order], affine.scale[order])
-    residual = rows @ inverse.T - shift[None]
-    unit = solve_triangular(inverse, jnp.eye(dim, dtype=rows.dtype), lower=True, unit_diagonal=True)
+    def log_scale(slopes, inverse, shift):
+        return 0.5 * jnp.log(jnp.sum(squares(slopes, share, inverse, shift), axis=0) + 1e-12)
 
-    def log_scale(slopes):
-        return 0.5 * jnp.log(jnp.sum(squares(slopes, residual, share), axis=0) + 1e-12)
+    slopes = jax.lax.fori_loop(0, NUM_STEPS, step, jnp.zeros(dim, points.dtype))
+    share, weight = weigh(slopes)
+    count = jnp.minimum(inside, jnp.sum(share > 0)) / CORRELATED
+    inverse, shift = whole(rows, weight, count)
+
+    def loss(slopes, inverse, shift):
+        return log_scale(slopes, inverse, shift) + slopes * (c @ share)
 
     half = jnp.round(2 * slopes / affine.scale[driver]) / 2 * affine.scale[driver]
-    worse = log_scale(half) - log_scale(slopes) + (half - slopes) * (c @ share)
+    worse = loss(half, inverse, shift) - loss(slopes, inverse, shift)
     slopes = jnp.where(2 * count * worse < allowed(1.0), half, slopes)
+    worse = loss(0.0, flat_inverse, flat_shift) - loss(slopes, inverse, shift)
+    is_flat = ~is_driver & (2 * count * worse < allowed(index + 1.0))
+    slopes, shift = jnp.where(is_flat, 0.0, slopes), jnp.where(is_flat, flat_shift, shift)
+    inverse = jnp.where(is_flat[:, None], flat_inverse, inverse)
+    unit = solve_triangular(inverse, jnp.eye(dim, dtype=rows.dtype), lower=True, unit_diagonal=True)
 
     def home(matrix):
         return matrix[back][:, back]
 
-    return Funnel(driver, slopes[back], shift[back], log_scale(slopes)[back], home(unit), home(inverse))
+    return Funnel(driver, slopes[back], shift[back], log_scale(slopes, inverse, shift)[back], home(unit), home(inverse))
 
 
-def whole_rows(
-    inverse: Array, mean: Array, rows: Array, weight: Array, count: Array, loc: Array, scale: Array
-) -> tuple[Array, Array]:
+def regression(rows: Array, weights: Array) -> tuple[Array, Array]:
+    """Weighted mean, and the unit triangular matrix whose rows take from each coordinate what those before it say."""
+    weight = weights / jnp.sum(weights)
+    mean = weight @ rows
+    factor = factor_of(jnp.sqrt(weight)[:, None] * (rows - mean[None]), RIDGE)
+    unit = factor / jnp.diagonal(factor)[None]
+    eye = jnp.eye(rows.shape[1], dtype=rows.dtype)
+    return mean, solve_triangular(unit, eye, lower=True, unit_diagonal=True)
+
+
+def whole_rows(rows: Array, weights: Array, count: Array, *, loc: Array, scale: Array) -> tuple[Array, Array]:
     """Each coordinate's regression on those before it, and its mean. In the density's own units the coefficients are
     whole numbers in every hierarchy (0, or 1 for the mean of a group), and the rest has mean zero: where a likelihood
     ratio test does not reject that, or the former alone, it is so."""
+    weight = weights / jnp.sum(weights)
+    mean, inverse = regression(rows, weights)
     units = scale[:, None] / scale[None]
     whole = jnp.round(inverse * units) / units
     degrees = jnp.arange(len(inverse), dtype=rows.dtype)
