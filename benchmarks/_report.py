@@ -11,6 +11,7 @@ NAMES = {
     "eight_gaussians": "eight Gaussians on a circle",
     "rings": "four rings",
     "student_10": "two Student t (5 degrees), d = 10",
+    "laplace_20": "20 Laplace coordinates",
     "many_well_32": "16 double wells, 65,536 modes, d = 32",
     "phi4_chain_64": "phi^4 on an interval, d = 64",
     "phi4_plane_64": "phi^4 on a square, d = 64",

@@ -2,7 +2,7 @@
 
 from _fields import many_well, phi4_chain, phi4_plane
 from _posteriors import eight_schools, logistic, student
-from _targets import banana, eight_gaussians, funnel, rings, rosenbrock, scales, two_gaussians
+from _targets import banana, eight_gaussians, funnel, laplace, rings, rosenbrock, scales, two_gaussians
 
 TARGETS = {
     "two_gaussians_2": lambda: two_gaussians(2),
@@ -15,6 +15,7 @@ TARGETS = {
     "banana_10": banana,
     "rosenbrock_10": rosenbrock,
     "scales_13": scales,
+    "laplace_20": laplace,
     "student_10": student,
     "many_well_32": many_well,
     "logistic_31": logistic,

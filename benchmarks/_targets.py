@@ -114,6 +114,11 @@ def rosenbrock(dim: int = 10) -> Target:
     return Target(logdensity, wide(dim, 20.0), np.tile(mean, dim // 2), np.tile(variance, dim // 2))
 
 
+def laplace(dim: int = 20) -> Target:
+    """Independent coordinates with density exp(-|x|) / 2: one mode, with a kink and tails heavier than a normal's."""
+    return Target(lambda x: -jnp.sum(jnp.abs(x)), wide(dim, 10.0), np.zeros(dim), np.full(dim, 2.0))
+
+
 def scales(dim: int = 13) -> Target:
     """A Gaussian with standard deviations 1e-6, 1e-5, ..., 1e6 and all correlations 0.5."""
     scale = np.logspace(-6, 6, dim)

@@ -16,13 +16,13 @@ import numpy as np
 import optax
 from tqdm import tqdm
 
-from flowmcmc import training
+from flowmcmc import reservoir, training
 from flowmcmc.adaptive import AdaptiveInfo, AdaptiveState
 from flowmcmc.base import Array, Flow, PyTree, SamplingAlgorithm, num_chains
 from flowmcmc.devices import mesh_of, on_chains, on_every_device, using
 from flowmcmc.diagnostics import side_by_side
 from flowmcmc.edges import edges, reach
-from flowmcmc.flows import trimmed
+from flowmcmc.flows import num_components_of, trimmed
 from flowmcmc.rounds import FrozenState, RoundInfo, Tuning
 from flowmcmc.run import (
     CHUNK_SIZE,
@@ -37,7 +37,7 @@ from flowmcmc.run import (
 from flowmcmc.step_size import step_size_adaptation
 from flowmcmc.training import TrainingInfo
 
-__all__ = ["fitted_rounds", "joined", "latest"]
+__all__ = ["fitted_rounds", "joined", "latest", "loss_now", "remembering"]
 
 ROUNDS = 5  # between two looks
 ROOM = 8  # for so many mixture components at least, or as many as have ROOM_SIZE numbers in their matrices: it hardly
@@ -58,7 +58,7 @@ def fitted_rounds(
     target_acceptance_rate: float,
     keep: Callable,
     progress_bar: str | None,
-    goes_on: Callable[[Trace], bool],
+    goes_on: Callable[[Trace, PyTree], bool],
     must_beat: float | None = None,
     num_blocks: int = 1,
 ) -> tuple[AdaptiveState, Trace, int, int, float]:
@@ -82,7 +82,7 @@ def fitted_rounds(
     target_acceptance_rate, keep, progress_bar
         As in `sample`.
     goes_on
-        Whether to take another block, given the one before.
+        Whether to take another block, given the one before and the flow's parameters.
     must_beat
         No round is taken unless the first fit has a lower held-out loss.
     num_blocks
@@ -129,7 +129,7 @@ def fitted_rounds(
                 bar.set_postfix(describe(pieces[-1]))
                 recent.append(steps_from(kept))
                 has_room = done + size == limit < num_blocks * num_rounds
-                if has_room and goes_on(latest(joined(pieces), num_rounds)):
+                if has_room and goes_on(latest(joined(pieces), num_rounds), state.tuning.params):
                     limit += num_rounds
                     bar.total = limit
         except KeyboardInterrupt:
@@ -164,6 +164,22 @@ def take_in(flow: Flow, target_acceptance_rate: float, rng_key, state, positions
     return AdaptiveState(on_chains(state.position), state.round + num_rounds, *rest)
 
 
+def loss_now(flow: Flow, state: AdaptiveState) -> float:
+    """Held-out loss of what the chains have used last, on what is remembered by now."""
+    loss = partial(training.heldout_loss, flow=flow)
+    with using(mesh_of(state.position)):
+        now = jax.jit(
+            lambda state: loss(state.training, state.tuning.params), compiler_options=compiler_options(is_brief=True)
+        )
+        return float(now(state))
+
+
+def remembering(state: AdaptiveState, factor: int) -> AdaptiveState:
+    """The same state with room for more: the ends of a funnel are rare."""
+    seen, heldout = (reservoir.enlarged(memory, factor) for memory in (state.training.seen, state.training.heldout))
+    return state._replace(training=state.training._replace(seen=seen, heldout=heldout))
+
+
 def joined(pieces: list[Trace]) -> Trace:
     """One trace."""
     return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
@@ -183,9 +199,8 @@ def steps_from(kept: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def with_room(params: PyTree, num_slots: int) -> tuple[PyTree, int]:
     """Parameters without unused mixture components but for some room, so that few shapes are compiled."""
-    if not hasattr(params, "mixture"):
+    if not (in_use := num_components_of(params)):
         return params, num_slots
-    in_use = int(np.isfinite(np.asarray(params.mixture.log_weights)).sum())
     room = min(ROOM, ROOM_SIZE // params.mixture.means.shape[-1] ** 2)
     num_slots = max(num_slots, 1 << (in_use - 1).bit_length(), room)
     return trimmed(params, num_slots), num_slots

@@ -4,7 +4,7 @@ A Gaussian mixture costs a small fraction of coupling layers, to compile and to 
 rounds in turn, from the cheapest on, with the chains and the memory of the one before. A flow trains on as long as it
 gains on held-out states and is better there than those before; the next is tried only while proposals are rejected,
 some chain waits long for one, or chains are cut off (`flowmcmc.edges`), and is taken only if it is enough better to pay
-for its cost.
+for its cost. What the states show to be of no use is left out (`flowmcmc.shapes`).
 """
 
 from collections.abc import Callable
@@ -15,16 +15,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowmcmc import reservoir, training
+from flowmcmc import training
 from flowmcmc.adaptive import AdaptiveState
 from flowmcmc.base import Array, Flow, PyTree
 from flowmcmc.checkpoint import Checkpoint
 from flowmcmc.devices import mesh_of, using
 from flowmcmc.diagnostics import longest_run
 from flowmcmc.edges import CUT_OFF
-from flowmcmc.fitted import fitted_rounds, joined, latest
+from flowmcmc.fitted import fitted_rounds, joined, latest, loss_now, remembering
+from flowmcmc.flows import num_components_of
 from flowmcmc.rounds import Tuning
 from flowmcmc.run import RunState, Trace, compiler_options, run, strongly_typed
+from flowmcmc.shapes import independent_entropy, is_ridge, rows_of
 
 __all__ = ["WarmUp", "kept_warmup", "warm_up"]
 
@@ -33,13 +35,16 @@ MAX_WAIT = 15  # rounds in a row without an accepted proposal, for the worst cha
 CHEAP_WAIT = 30  # the same for a cheap flow: layers take longer to train than such waits cost
 OFTEN = 0.1  # share of rounds with an accepted proposal that is enough for a cheap flow, if all chains have their part
 CHANCE = 4.0  # times the longest wait to be expected if proposals are as hard to come by everywhere
-HOPELESS = 0.2  # below it a mixture for each coordinate is tried
+HOPELESS = 0.2  # acceptance below which anything is tried that may be better, and no wait keeps a warped flow training
+PRODUCT = 0.3  # nats that a mixture for each coordinate must promise to gain, to be tried
+DOUBT = 3.0  # nats that the promise may be short of the truth: the gap between two wells is taken for a part of both
 BETTER = 0.03  # nats of held-out loss that the first fit of a warped flow must gain
 MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
 BLOCK = 0.35  # of the rounds asked for; a mixture gets one block
 WARPED = ("funnel", "bent")  # get further with each block of rounds, as their local moves follow the ridge or the neck
 MEMORY = 4  # times as many states are remembered for them
 MAX_BLOCKS = 9  # for layers and warped flows while they learn
+STARVED = 0.05  # acceptance of one normal component, which more states would raise
 GAINS = 0.01  # in acceptance from one block to the next: a warped flow is still learning
 NO_WAIT = 5  # rounds; longer ones show an end of a neck or ridge that it does not follow yet
 STILL_LEARNING = 0.01  # nats of held-out loss in half a block
@@ -87,8 +92,8 @@ def warm_up(
     known
         More states of the target to remember, or None.
     num_rounds
-        For a flow given; of several, a mixture gets a third of them, layers and warped ones a third at a time up to
-        three times as many.
+        For a flow given; of several, a mixture gets a third of them, layers, warped ones and a single normal component
+        a third at a time up to three times as many.
     keep, progress_bar
         As in `run`.
     target_acceptance_rate
@@ -97,11 +102,12 @@ def warm_up(
     tried: list[tuple[float, Tuning, int, str]] = []
     traces, is_partial = [], False
     position = jax.tree.map(lambda leaf: leaf[0], positions)
-    rate, lowest_loss, is_choice = 0.0, float("inf"), len(flows) > 1
+    lowest_loss, is_choice = float("inf"), len(flows) > 1
+    is_product = is_bent = has_converged = False
     start: Any = positions  # or the state of the flow before
     before: Flow | None = None
     for index, (name, flow) in enumerate(flows.items()):
-        if name == "marginals" and tried and rate >= HOPELESS:
+        if tried and ((name == "marginals" and not is_product) or (name == "funnel" and is_bent)):
             continue
         sampler = make_sampler(flow)
         key_begin, key = jax.random.split(jax.random.fold_in(rng_key, index))
@@ -128,8 +134,8 @@ def warm_up(
                 is_known=index > 0 or known is not None,
                 target_acceptance_rate=target_acceptance_rate,
                 must_beat=loss_now(before, start) - BETTER if before and gets_further else None,
-                num_blocks=MAX_BLOCKS if gets_further else 1,
-                goes_on=while_it_gains(),
+                num_blocks=MAX_BLOCKS if is_choice else 1,
+                goes_on=while_it_gains(gets_further),
                 **show,
             )
             if num_asked == 0:
@@ -138,10 +144,17 @@ def warm_up(
         is_partial = len(trace.info.step_size) < num_asked
         rate, longest, is_even, _, loss = judge(latest(trace, size))
         will_do = is_enough(rate, longest) if not is_cheap else is_enough(rate, longest, CHEAP_WAIT) or is_even
-        has_converged = will_do and at_end >= CUT_OFF
+        has_converged |= will_do and at_end >= CUT_OFF
         efficiency = rate / (2 - rate) * min(1.0, MAX_WAIT / max(1, longest)) * (1.0 if at_end >= CUT_OFF else 0.1)
+        efficiency *= MIN_GAIN if name == "marginals" else 1.0  # no dearer than a mixture
         tried.append((efficiency, state.tuning, num_slots, name))
         start, before, lowest_loss = state, flow, min(lowest_loss, loss)
+        if is_choice and not index:
+            rows = rows_of(state.training.seen)
+            least = PRODUCT if rate >= HOPELESS else -DOUBT
+            is_product, is_bent = loss - independent_entropy(rows) > least, is_ridge(rows)
+            if is_product and not is_partial:
+                continue
         # where one of these leaves some chain waiting, layers would too: the draws' own verdict says so
         if is_partial or has_converged or (rate >= ENOUGH and (is_layered or gets_further)):
             break
@@ -195,30 +208,17 @@ def knowing(sampler, rng_key: Array, start: PyTree, known: PyTree = None) -> Ada
     return strongly_typed(state)
 
 
-def loss_now(flow: Flow, state: AdaptiveState) -> float:
-    """Held-out loss of what the chains have used last, on what is remembered by now."""
-    loss = partial(training.heldout_loss, flow=flow)
-    with using(mesh_of(state.position)):
-        now = jax.jit(
-            lambda state: loss(state.training, state.tuning.params), compiler_options=compiler_options(is_brief=True)
-        )
-        return float(now(state))
-
-
-def remembering(state: AdaptiveState, factor: int) -> AdaptiveState:
-    """The same state with room for more: the ends of a funnel are rare."""
-    seen, heldout = (reservoir.enlarged(memory, factor) for memory in (state.training.seen, state.training.heldout))
-    return state._replace(training=state.training._replace(seen=seen, heldout=heldout))
-
-
-def while_it_gains() -> Callable[[Trace], bool]:
-    """Whether more of the proposals were accepted than in the block before, or many but some chain had to wait."""
+def while_it_gains(gets_further: bool) -> Callable[[Trace, PyTree], bool]:
+    """Whether more of the proposals were accepted than in the block before, or many but some chain had to wait. What a
+    flow that gets no further lacks is another shape, unless one component is best: then it is states."""
     rates = [0.0]
 
-    def goes_on(block):
+    def goes_on(block, params):
         rate, longest, *_ = judge(block)
         rates.append(rate)
-        return rate > rates[-2] + GAINS or (rate >= HOPELESS and longest > NO_WAIT)
+        if not gets_further and (num_components_of(params) != 1 or rate < STARVED or is_enough(rate, longest)):
+            return False
+        return rate > rates[-2] + GAINS or (gets_further and rate >= HOPELESS and longest > NO_WAIT)
 
     return goes_on
 

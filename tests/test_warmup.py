@@ -11,12 +11,13 @@ import pytest
 from targets import two_modes
 
 import flowmcmc
-from flowmcmc import warmup
+from flowmcmc import shapes, warmup
 from flowmcmc.rounds import Tuning
 from flowmcmc.run import Trace, keep_info
 from flowmcmc.warmup import judge, warm_up
 
 OPTIONS = {"num_warmup": 40, "num_samples": 20, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}
+QUIET = {"progress_bar": False}
 
 
 def starts(num: int = 20):
@@ -107,8 +108,9 @@ def test_the_second_half_is_judged():
 
 @pytest.mark.parametrize(("loss_of_layers", "blocks"), [(1.0, 9), (3.0, 1)])
 def test_layers_train_on_while_they_learn_and_are_ahead(monkeypatch, loss_of_layers, blocks):
-    losses = iter([2.0] + 20 * [loss_of_layers])
+    losses = iter(2 * [2.0] + 20 * [loss_of_layers])  # the mixture's is asked for twice
     monkeypatch.setattr(warmup, "judge", lambda trace: (0.1, 99, False, 1.0, next(losses)))
+    monkeypatch.setattr(warmup, "STARVED", 1.0)
     flows = small_flows(jnp.zeros(2))
     warm = warm_all(flows, keep_info)
     assert len(warm.trace.info.step_size) == 7 + blocks * 7
@@ -117,6 +119,7 @@ def test_layers_train_on_while_they_learn_and_are_ahead(monkeypatch, loss_of_lay
 @pytest.mark.parametrize(("rate", "longest", "rounds"), [(0.5, 25, 7), (0.5, 40, 14), (0.3, 25, 14)])
 def test_some_wait_is_not_worth_layers_if_most_proposals_are_accepted(monkeypatch, rate, longest, rounds):
     monkeypatch.setattr(warmup, "judge", lambda trace: (rate, longest, False, 0.0, 1.0))
+    monkeypatch.setattr(warmup, "STARVED", 1.0)
     warm = warm_all(small_flows(jnp.zeros(2)), keep_info)
     assert len(warm.trace.info.step_size) == rounds
 
@@ -141,3 +144,45 @@ def test_many_independent_wells_are_for_the_marginals():
     draws = result.trace.position
     # 8000 draws, accepted at 0.5 or more: each weight to 0.02 (three standard errors)
     assert np.abs((draws > 0).mean((0, 1)) - 0.7 / 1.7).max() < 0.03
+
+
+def test_a_product_is_for_the_marginals_though_a_mixture_would_do():
+    wide = flowmcmc.normal(jnp.zeros(16), scale=10.0)
+    result = flowmcmc.sample(1, lambda x: -jnp.sum(jnp.abs(x)), wide, num_warmup=200, num_samples=200, **QUIET)
+    assert result.settings["flow"] == "marginals"
+    assert result.trace.info.flow_acceptance_rate.mean() > 0.6
+    # 20,000 draws, a third of them effective or more, of variance 2 and kurtosis 6: four standard errors and more
+    assert np.abs(result.trace.position.var((0, 1)) / 2 - 1).max() < 0.15
+
+
+def test_one_component_goes_on_while_states_are_all_it_lacks(monkeypatch):
+    trace = object()
+    one, two = (SimpleNamespace(mixture=SimpleNamespace(log_weights=np.log(np.ones(n) / n))) for n in (1, 2))
+    rates = [0.14, 0.31, 0.315, 0.5, 0.03]
+    asked = {}
+    for name, gets_further, params in (("one", False, one), ("two", False, two), ("further", True, two)):
+        goes_on, verdicts = warmup.while_it_gains(gets_further), iter([(rate, 9, False, 0.0, 0.0) for rate in rates])
+        monkeypatch.setattr(warmup, "judge", lambda trace, verdicts=verdicts: next(verdicts))
+        asked[name] = [goes_on(trace, params) for _ in rates]
+    assert asked == {
+        "one": [True, True, False, False, False],
+        "two": [False] * 5,
+        "further": [True, True, True, True, False],
+    }
+
+
+def test_shapes_are_told_from_states():
+    normal, other = np.random.default_rng(0).standard_normal((2, 8000, 12))
+    truth = 12 * 0.5 * np.log(2 * np.pi * np.e)
+    assert shapes.independent_entropy(normal) == pytest.approx(truth, abs=0.15)
+    assert shapes.independent_entropy(3 + 7 * normal) == pytest.approx(truth + 12 * np.log(7), abs=0.15)
+    assert shapes.independent_entropy(np.zeros((8000, 12))) == np.inf
+    funnel = normal.copy()
+    funnel[:, 1:] *= np.exp(1.5 * normal[:, :1])
+    ridge = normal.copy()
+    ridge[:, 5] = (normal[:, 3] - 1) ** 2 + 0.3 * other[:, 5]
+    line = normal.copy()
+    line[:, 5] = normal[:, 3] + 0.01 * other[:, 5]
+    two = normal + 5 * np.sign(other[:, :1])
+    assert [shapes.is_ridge(rows) for rows in (normal, funnel, ridge, line, two)] == [False, False, True, False, False]
+    assert not shapes.is_ridge(np.zeros((8000, 2)))

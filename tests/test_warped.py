@@ -91,6 +91,27 @@ def test_coefficients_that_are_no_whole_numbers_stay_as_they_are():
     assert np.allclose(warp.slopes[2:] / scale[1], [0.5, 0.3, 0.7], atol=0.02)
 
 
+def test_a_funnel_beside_correlated_coordinates_is_found():
+    def draw(key):
+        v, *z = jax.random.normal(key, (16,))
+        return jnp.concatenate([jnp.array([3 * v]), jnp.exp(1.5 * v) * jnp.array(z[:5]), mixing @ jnp.array(z[5:])])
+
+    mixing = jnp.linalg.cholesky(0.9 * jnp.ones((10, 10)) + 0.1 * jnp.eye(10))
+    rows = jax.vmap(draw)(jax.random.split(jax.random.key(3), 9_000))
+    log_det = 2 * jnp.log(jnp.diagonal(mixing)).sum()
+
+    def truth(x):
+        others = x[:, 6:] @ np.linalg.inv(mixing).T
+        normal = stats.norm.logpdf(others).sum(1) - log_det / 2
+        return stats.norm(0, 3).logpdf(x[:, 0]) + stats.norm(0, np.exp(x[:, :1] / 2)).logpdf(x[:, 1:6]).sum(1) + normal
+
+    # where x[0] is low the others hardly vary, and say nothing of how the correlated ones depend on them elsewhere
+    params, gap = misfit(funnel_mixture(rows[0]), rows[:7000], rows[7000:8000], truth, rows[8000:])
+    assert int(params.warp.driver) == 0
+    assert np.allclose(params.warp.slopes[1:6] / params.scale[0], 0.5) and not params.warp.slopes[6:].any()
+    assert np.abs(gap).mean() < 0.3
+
+
 def valley(key, width=0.3):
     """u, w = u^2 + noise, v = w^2 + noise, and one that has no part in it; in the order v, u, other, w."""
     u, w, v, other = jax.random.normal(key, (4,))

@@ -176,11 +176,16 @@ def build(
 def trimmed(params: PyTree, num_slots: int = 1) -> PyTree:
     """The same density without the mixture components of weight zero, which cost time, but for some up to `num_slots`;
     other flows' as they are."""
-    if not hasattr(params, "mixture"):
+    if not num_components_of(params):
         return params
     is_unused = ~np.isfinite(np.asarray(params.mixture.log_weights))
     kept = np.argsort(is_unused, kind="stable")[: max(num_slots, np.sum(~is_unused))]
     return params._replace(mixture=jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[kept]), params.mixture))
+
+
+def num_components_of(params: PyTree) -> int:
+    """How many mixture components have a weight; 0 of a flow without them."""
+    return int(np.isfinite(np.asarray(params.mixture.log_weights)).sum()) if hasattr(params, "mixture") else 0
 
 
 def check_options(position, vector, num_layers, hidden, num_components, defensive) -> None:

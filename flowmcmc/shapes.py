@@ -1,0 +1,41 @@
+"""What states tell of the shape of a density before any flow for it is compiled: products, and ridges."""
+
+import jax
+import numpy as np
+from scipy.stats import differential_entropy
+
+from flowmcmc.flows.units import flatten
+from flowmcmc.reservoir import Reservoir, capacity
+
+__all__ = ["independent_entropy", "is_ridge", "rows_of"]
+
+CLIP = 3.0  # deviations
+RIDGE = 0.5  # share of the variance left by a straight line that a parabola explains
+
+
+def rows_of(memory: Reservoir) -> np.ndarray:
+    """States in use, as rows (n, d) of doubles."""
+    in_use = min(capacity(memory), int(memory.count))
+    return np.asarray(flatten(jax.tree.map(lambda leaf: leaf[:in_use], memory.positions)), float)
+
+
+def independent_entropy(rows: np.ndarray) -> float:
+    """Loss, in nats, of a flow that knows how each coordinate of `rows` (n, d) is distributed, but of no dependence;
+    by spacings of order statistics (Vasicek 1976). Infinite where values repeat."""
+    with np.errstate(divide="ignore"):
+        found = float(np.sum(differential_entropy(rows)))
+    return found if np.isfinite(found) else float("inf")
+
+
+def is_ridge(rows: np.ndarray) -> bool:
+    """Whether some coordinate of `rows` (n, d) is a parabola of another, rather than a straight line, up to noise."""
+
+    def standard(columns):
+        columns = columns - columns.mean(axis=0)
+        return columns / np.maximum(np.sqrt((columns**2).mean(axis=0)), 1e-300)
+
+    units = standard(np.clip(standard(rows), -CLIP, CLIP))  # or a few rows of a heavy tail make parabolas
+    squares = standard(units**2)
+    bent = standard(squares - units * (squares * units).mean(axis=0))
+    line, parabola = (columns.T @ units / len(rows) for columns in (units, bent))
+    return bool(np.any((parabola**2 > RIDGE * (1 - line**2)) & ~np.eye(len(line), dtype=bool)))
