@@ -153,8 +153,8 @@ def check_start(rng_key, logdensity_fn: LogDensity, start) -> None:
     check_positions(draws)
     if not np.isfinite(values).any():
         raise ValueError(
-            f"logdensity_fn is not finite at any starting position (first value: {values[0]}): start elsewhere, or "
-            "look for a log of zero, a division by zero or an overflow."
+            f"logdensity_fn is not finite at any starting position (first value: {values[0]}): start inside the "
+            "support, use flowmcmc.constrained for bounds, or look for a log of zero, a division by zero, an overflow."
         )
     if bad := int((~np.isfinite(known)).sum()):
         raise ValueError(

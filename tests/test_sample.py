@@ -124,8 +124,9 @@ def test_one_chain_in_one_dimension_works():
 
 
 def test_a_flow_without_layers_runs_beside_an_optimizer_for_layers():
-    flow = flowmcmc.gaussian_mixture(jnp.zeros(2))
-    result = flowmcmc.sample(2, two_modes, starts(), flow=flow, optimizer=optax.adam(1e-3), **SMALL)
+    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)
+    options = SMALL | {"num_local_steps": 2} | KERNELS["barker"]
+    result = flowmcmc.sample(2, two_modes, starts(), flow=flow, optimizer=optax.adam(1e-3), **options)
     assert result.flow is flow
 
 

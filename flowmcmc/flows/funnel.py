@@ -49,6 +49,13 @@ class Funnel(NamedTuple):
     inverse: Array
 
 
+class Rows(NamedTuple):
+    """States (n, d) in units of their own, and their weights (n,)."""
+
+    points: Array
+    weights: Array
+
+
 def funnel_mixture(position: PyTree, *, num_components: int = 4, defensive: float = 0.05) -> Flow:
     """A Gaussian mixture whose coordinates' scales follow one of them log-linearly: funnels, centred hierarchies.
 
@@ -111,11 +118,10 @@ def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: A
     num_few, num_inside = min(MOST_ROWS, count), min(max(MOST_ROWS, ROWS * dim), count)
     spread = jnp.arange(num_few) * in_use // num_few  # rows in use come first
 
-    def fit(driver, rows, num_rows):
-        return fit_along(driver, points[spread], weights[spread], points[rows], weights[rows], num_rows, affine)
+    everywhere, judges = Rows(points[spread], weights[spread]), Rows(heldout, heldout_weights)
 
     def trial(driver):
-        funnel = fit(driver, spread, jnp.inf)
+        funnel = fit_along(driver, everywhere, everywhere, judges, jnp.inf, affine)
         z, log_det = jax.vmap(narrow, (None, 0))(funnel, heldout)
         score = jnp.sum(jnp.where(heldout_weights > 0, log_det - 0.5 * jnp.sum(z**2, axis=1), 0.0))
         return score, jnp.sign(leading(funnel.slopes))
@@ -124,7 +130,8 @@ def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: A
     best = jnp.argmax(jnp.where(jnp.isnan(scores), -jnp.inf, scores))
     depth = jnp.where(weights > 0, -signs[best] * points[:, drivers[best]], -jnp.inf)
     inside = jax.lax.top_k(depth, num_inside)[1]
-    return fit(drivers[best], inside, INSIDE * in_use)
+    deepest = Rows(points[inside], weights[inside])
+    return fit_along(drivers[best], deepest, everywhere, judges, INSIDE * in_use, affine)
 
 
 def leading(slopes: Array) -> Array:
@@ -133,19 +140,14 @@ def leading(slopes: Array) -> Array:
 
 
 def fit_along(
-    driver: Array,
-    spread: Array,
-    spread_weights: Array,
-    points: Array,
-    weights: Array,
-    num_rows: Array | float,
-    affine: Affine,
+    driver: Array, deepest: Rows, everywhere: Rows, heldout: Rows, num_rows: Array | float, affine: Affine
 ) -> Funnel:
     """Maximum likelihood for normal z by turns: the triangular part from a weighted covariance, then a Newton step for
-    the slopes; from the `num_rows` of `points` that are furthest in, or ROWS for each coordinate if these are more. A
-    coordinate that is as wide in the neck as elsewhere depends on the others as all `spread` rows say: next to it those
-    that get narrow vary too little there. At the end whole numbers, where these rows allow them: a neck is followed no
-    further than its coefficients are exact."""
+    the slopes; from the `num_rows` that are furthest in, or ROWS for each coordinate if these are more. At the end
+    whole numbers, where these rows allow them: a neck is followed no further than its coefficients are exact. A
+    coordinate that may be as wide in the neck as elsewhere, and is on held-out rows, depends on the others as all rows
+    say: next to it those that get narrow vary too little there."""
+    points, weights = deepest
     dim = points.shape[1]
     index = jnp.arange(dim)
     order = jnp.argsort(jnp.where(index == driver, -1, index))
@@ -156,7 +158,6 @@ def fit_along(
     few = jnp.minimum(4 * dim, in_use // 4)  # rows that no one row may outweigh by much
     inside = jnp.clip(num_rows, min=ROWS * dim, max=in_use - 1).astype(int)
     whole = partial(whole_rows, loc=affine.loc[order], scale=affine.scale[order])
-    flat_inverse, flat_shift = whole(spread[:, order], spread_weights, jnp.sum(spread_weights > 0) / CORRELATED)
 
     def weigh(slopes):
         lead = leading(slopes)
@@ -194,16 +195,24 @@ def fit_along(
     half = jnp.round(2 * slopes / affine.scale[driver]) / 2 * affine.scale[driver]
     worse = loss(half, inverse, shift) - loss(slopes, inverse, shift)
     slopes = jnp.where(2 * count * worse < allowed(1.0), half, slopes)
-    worse = loss(0.0, flat_inverse, flat_shift) - loss(slopes, inverse, shift)
-    is_flat = ~is_driver & (2 * count * worse < allowed(index + 1.0))
-    slopes, shift = jnp.where(is_flat, 0.0, slopes), jnp.where(is_flat, flat_shift, shift)
-    inverse = jnp.where(is_flat[:, None], flat_inverse, inverse)
+    scale = log_scale(slopes, inverse, shift)
+    flat = whole(everywhere.points[:, order], everywhere.weights, jnp.sum(everywhere.weights > 0) / CORRELATED)
+    share_of = lambda rows: rows.weights / jnp.sum(rows.weights)
+    left = lambda rows, inverse, shift: rows.points[:, order] @ inverse.T - shift[None]
+    flat_scale = 0.5 * jnp.log(share_of(everywhere) @ left(everywhere, *flat) ** 2 + 1e-12)
+
+    def surprise(slopes, scale, inverse, shift):
+        log_scales = scale + bounded(slopes * heldout.points[:, driver, None])
+        return share_of(heldout) @ (log_scales + 0.5 * (left(heldout, inverse, shift) * jnp.exp(-log_scales)) ** 2)
+
+    is_flat = surprise(jnp.zeros(dim), flat_scale, *flat) < surprise(slopes, scale, inverse, shift)
+    is_flat &= ~is_driver & (2 * count * (loss(0.0, *flat) - loss(slopes, inverse, shift)) < allowed(index + 1.0))
+    slopes, scale = jnp.where(is_flat, 0.0, slopes), jnp.where(is_flat, flat_scale, scale)
+    inverse, shift = jnp.where(is_flat[:, None], flat[0], inverse), jnp.where(is_flat, flat[1], shift)
     unit = solve_triangular(inverse, jnp.eye(dim, dtype=rows.dtype), lower=True, unit_diagonal=True)
 
-    def home(matrix):
-        return matrix[back][:, back]
-
-    return Funnel(driver, slopes[back], shift[back], log_scale(slopes, inverse, shift)[back], home(unit), home(inverse))
+    home = lambda matrix: matrix[back][:, back]
+    return Funnel(driver, slopes[back], shift[back], scale[back], home(unit), home(inverse))
 
 
 def regression(rows: Array, weights: Array) -> tuple[Array, Array]:
