@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from scipy.stats import differential_entropy
 
-from flowmcmc.flows.units import flatten
+from flowmcmc.diagnostics import side_by_side
 from flowmcmc.reservoir import Reservoir, capacity
 
 __all__ = ["independent_entropy", "is_ridge", "rows_of"]
@@ -16,7 +16,8 @@ RIDGE = 0.5  # share of the variance left by a straight line that a parabola exp
 def rows_of(memory: Reservoir) -> np.ndarray:
     """States in use, as rows (n, d) of doubles."""
     in_use = min(capacity(memory), int(memory.count))
-    return np.asarray(flatten(jax.tree.map(lambda leaf: leaf[:in_use], memory.positions)), float)
+    leaves = [np.asarray(leaf, float)[None, :in_use] for leaf in jax.tree.leaves(memory.positions)]
+    return side_by_side(leaves)[0]
 
 
 def independent_entropy(rows: np.ndarray) -> float:
