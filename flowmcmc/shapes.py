@@ -7,8 +7,11 @@ from scipy.stats import differential_entropy
 from flowmcmc.diagnostics import side_by_side
 from flowmcmc.reservoir import Reservoir, capacity
 
-__all__ = ["independent_entropy", "is_ridge", "rows_of"]
+__all__ = ["independent_entropy", "is_product", "is_ridge", "least_for_product", "rows_of"]
 
+PRODUCT = 0.3  # nats that a mixture for each coordinate must promise to gain, to be tried
+DOUBT = 3.0  # nats that the promise may be short of the truth: the gap between two wells is taken for a part of both
+FEW = 100  # rows, too few for spacings to tell
 CLIP = 3.0  # deviations
 RIDGE = 0.5  # share of the variance left by a straight line that a parabola explains
 
@@ -22,10 +25,25 @@ def rows_of(memory: Reservoir) -> np.ndarray:
 
 def independent_entropy(rows: np.ndarray) -> float:
     """Loss, in nats, of a flow that knows how each coordinate of `rows` (n, d) is distributed, but of no dependence;
-    by spacings of order statistics (Vasicek 1976). Infinite where values repeat."""
+    by spacings of order statistics (Vasicek 1976). Infinite where values repeat, or are few."""
+    if len(rows) < FEW:
+        return float("inf")
     with np.errstate(divide="ignore"):
         found = float(np.sum(differential_entropy(rows)))
     return found if np.isfinite(found) else float("inf")
+
+
+def is_product(rows: np.ndarray, loss: float, *, is_hopeless: bool) -> bool:
+    """Whether mixtures of single coordinates promise to do better on `rows` (n, d) than a flow with this held-out loss,
+    or, where that is hopeless, nearly as well."""
+    return loss - independent_entropy(rows) > (-DOUBT if is_hopeless else PRODUCT)
+
+
+def least_for_product(rows: np.ndarray) -> float:
+    """Held-out loss of a mixture fitted to `rows` (n, d) alone from which on more states will not save it: mixtures of
+    single coordinates promise more, though one component falls short by d (d + 3) / (4 n) on so few."""
+    num_rows, dim = rows.shape
+    return independent_entropy(rows) + PRODUCT + dim * (dim + 3) / (4 * num_rows)
 
 
 def is_ridge(rows: np.ndarray) -> bool:

@@ -26,7 +26,7 @@ from flowmcmc.fitted import fitted_rounds, joined, latest, loss_now, remembering
 from flowmcmc.flows import num_components_of
 from flowmcmc.rounds import Tuning
 from flowmcmc.run import RunState, Trace, compiler_options, run, strongly_typed
-from flowmcmc.shapes import independent_entropy, is_ridge, rows_of
+from flowmcmc.shapes import is_product, is_ridge, least_for_product, rows_of
 
 __all__ = ["WarmUp", "kept_warmup", "warm_up"]
 
@@ -36,8 +36,6 @@ CHEAP_WAIT = 30  # the same for a cheap flow: layers take longer to train than s
 OFTEN = 0.1  # share of rounds with an accepted proposal that is enough for a cheap flow, if all chains have their part
 CHANCE = 4.0  # times the longest wait to be expected if proposals are as hard to come by everywhere
 HOPELESS = 0.2  # acceptance below which anything is tried that may be better, and no wait keeps a warped flow training
-PRODUCT = 0.3  # nats that a mixture for each coordinate must promise to gain, to be tried
-DOUBT = 3.0  # nats that the promise may be short of the truth: the gap between two wells is taken for a part of both
 BETTER = 0.03  # nats of held-out loss that the first fit of a warped flow must gain
 MIN_GAIN = 2.0  # in effective draws for each proposal, to take a dearer flow
 BLOCK = 0.35  # of the rounds asked for; a mixture gets one block
@@ -103,11 +101,11 @@ def warm_up(
     traces, is_partial = [], False
     position = jax.tree.map(lambda leaf: leaf[0], positions)
     lowest_loss, is_choice = float("inf"), len(flows) > 1
-    is_product = is_bent = has_converged = False
+    takes_product = is_bent = has_converged = False
     start: Any = positions  # or the state of the flow before
     before: Flow | None = None
     for index, (name, flow) in enumerate(flows.items()):
-        if tried and ((name == "marginals" and not is_product) or (name == "funnel" and is_bent)):
+        if tried and ((name == "marginals" and not takes_product) or (name == "funnel" and is_bent)):
             continue
         sampler = make_sampler(flow)
         key_begin, key = jax.random.split(jax.random.fold_in(rng_key, index))
@@ -120,7 +118,11 @@ def warm_up(
         label = progress_bar and (f"warm-up, flow {index + 1}/{len(flows)}" if is_choice else "warm-up")
         size = max(1, int(BLOCK * num_rounds)) if is_choice else num_rounds
         show = {"keep": keep, "progress_bar": label or None}
-        num_slots, at_end, is_cheap = 1, 1.0, is_choice and not is_layered
+        num_slots, at_end, is_cheap, must_beat = 1, 1.0, is_choice and not is_layered, None
+        if before and gets_further:
+            must_beat = loss_now(before, start) - BETTER
+        elif is_choice and not index and known is not None:
+            must_beat = least_for_product(rows_of(state.training.seen))
         if is_layered:
             num_blocks = MAX_BLOCKS if is_choice else 1
             state, trace, num_asked = trained(key, sampler, state, size, num_blocks, lowest_loss, **show)
@@ -133,12 +135,13 @@ def warm_up(
                 size,
                 is_known=index > 0 or known is not None,
                 target_acceptance_rate=target_acceptance_rate,
-                must_beat=loss_now(before, start) - BETTER if before and gets_further else None,
+                must_beat=must_beat,
                 num_blocks=MAX_BLOCKS if is_choice else 1,
                 goes_on=while_it_gains(gets_further),
                 **show,
             )
             if num_asked == 0:
+                start, takes_product = (start, takes_product) if index else (state, True)
                 continue
         traces.append(trace)
         is_partial = len(trace.info.step_size) < num_asked
@@ -151,9 +154,8 @@ def warm_up(
         start, before, lowest_loss = state, flow, min(lowest_loss, loss)
         if is_choice and not index:
             rows = rows_of(state.training.seen)
-            least = PRODUCT if rate >= HOPELESS else -DOUBT
-            is_product, is_bent = loss - independent_entropy(rows) > least, is_ridge(rows)
-            if is_product and not is_partial:
+            takes_product, is_bent = is_product(rows, loss, is_hopeless=rate < HOPELESS), is_ridge(rows)
+            if takes_product and not is_partial:
                 continue
         # where one of these leaves some chain waiting, layers would too: the draws' own verdict says so
         if is_partial or has_converged or (rate >= ENOUGH and (is_layered or gets_further)):
