@@ -124,13 +124,13 @@ def hashable(value: Any) -> Any:
     return value
 
 
-def as_arrays(tree: PyTree, name: str = "positions") -> PyTree:
+def as_arrays(tree: PyTree, name: str = "positions", hint: str = "") -> PyTree:
     """JAX arrays in place of whatever the leaves are; raise TypeError for a leaf that is no array of numbers."""
     try:
         return jax.tree.map(jnp.asarray, tree)
     except (TypeError, ValueError) as error:
-        why = str(error.__cause__ or error).splitlines()[0]
-        raise TypeError(f"{name} must be made of arrays of numbers: {why}") from error
+        why = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+        raise TypeError(f"{name} must be made of arrays of numbers: {why}{hint}.") from error
 
 
 def shown(value: Any) -> str:

@@ -65,7 +65,7 @@ REFUSED = {
     "seed: several keys": (lambda: sample(jax.random.split(jax.random.key(0))), TypeError, "rng_key must be"),
     "seed: too large": (lambda: sample(2**70), ValueError, "too large a seed"),
     "positions: None": (lambda: sample(positions=None), ValueError, "positions is empty"),
-    "positions: text": (lambda: sample(positions="here"), TypeError, "positions must be made of arrays"),
+    "positions: text": (lambda: sample(positions="here"), TypeError, "made of arrays.*Or pass a density"),
     "positions: complex": (lambda: sample(positions=STARTS + 0j), TypeError, "dtype complex128"),
     "positions: longdouble": (lambda: sample(positions=STARTS.astype(np.longdouble)), TypeError, "float128"),
     "positions: of another shape": (lambda: sample(positions=STARTS[:, 0]), ValueError, r"positions have x: \(\)"),
