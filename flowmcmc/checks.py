@@ -33,8 +33,9 @@ def check_names(what: str, names: list[str], num_axes: list[int]) -> None:
             )
 
 
-def check_positions(positions: PyTree) -> PyTree:
-    """`positions` as JAX arrays of JAX's default floating dtype (BlackJAX's kernels draw noise in that).
+def check_positions(positions: PyTree, hint: str = "") -> PyTree:
+    """`positions` as JAX arrays of JAX's default floating dtype (BlackJAX's kernels draw noise in that); `hint` says
+    what else they could be.
 
     Raises
     ------
@@ -44,7 +45,7 @@ def check_positions(positions: PyTree) -> PyTree:
         If there are no chains, their numbers differ between leaves, a number is not finite, or two leaves have one name
         or that of an axis.
     """
-    positions = as_arrays(positions)
+    positions = as_arrays(positions, hint=hint)
     names, leaves = leaf_names(positions), jax.tree.leaves(positions)
     if not leaves:
         raise ValueError("positions is empty: pass an array, or a dict of arrays, with the chain axis first.")
@@ -88,11 +89,7 @@ def check_density(logdensity_fn: LogDensity, positions: PyTree) -> None:
     values, grads = look(few)
     values = np.asarray(values)
     is_good = np.isfinite(values)
-    if not is_good.any():
-        raise ValueError(
-            f"logdensity_fn is not finite at any starting position (first value: {values[0]}): start inside the "
-            "support, or look for a log of zero, a division by zero or an overflow."
-        )
+    check_somewhere_finite(values)
     if not is_good.all():
         warnings.warn(
             f"logdensity_fn is not finite at {np.sum(~is_good)} of {len(values)} starting positions; those chains wait "
@@ -151,15 +148,20 @@ def check_start(rng_key, logdensity_fn: LogDensity, start) -> None:
 
     draws, values, known = look(rng_key)
     check_positions(draws)
-    if not np.isfinite(values).any():
-        raise ValueError(
-            f"logdensity_fn is not finite at any starting position (first value: {values[0]}): start inside the "
-            "support, use flowmcmc.constrained for bounds, or look for a log of zero, a division by zero, an overflow."
-        )
+    check_somewhere_finite(np.asarray(values))
     if bad := int((~np.isfinite(known)).sum()):
         raise ValueError(
             f"start.log_prob is not finite at {bad} of {len(known)} of its own draws: it must be a normalised density, "
             "such as flowmcmc.normal(position, scale=10.0)."
+        )
+
+
+def check_somewhere_finite(values: np.ndarray) -> None:
+    """Raise ValueError unless a log density is finite at one start at least."""
+    if not np.isfinite(values).any():
+        raise ValueError(
+            f"logdensity_fn is not finite at any starting position (first value: {values[0]}): start inside the "
+            "support, use flowmcmc.constrained for bounds, or look for a log of zero, a division by zero, an overflow."
         )
 
 

@@ -12,7 +12,7 @@ import optax
 from jax.sharding import Mesh
 
 from flowmcmc.adaptive import adaptive
-from flowmcmc.arguments import as_arrays, check_counts, check_flow_type, hashable
+from flowmcmc.arguments import check_counts, check_flow_type, hashable
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
 from flowmcmc.base import num_chains as count_chains
 from flowmcmc.checkpoint import Checkpoint, drawn, placed_like, writable
@@ -134,7 +134,7 @@ patience
     key_warmup, key_draw, key_start = (jax.random.fold_in(rng_key, index) for index in range(3))
     start = positions if is_density(positions) else None
     if start is None:
-        few = positions = check_positions(as_arrays(positions, hint=OR_DENSITY))
+        few = positions = check_positions(positions, OR_DENSITY)
         check_density(logdensity_fn, positions)
         position = jax.tree.map(lambda leaf: leaf[0], positions)
         sizes = {"num_chains": count_chains(positions)}

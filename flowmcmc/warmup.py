@@ -141,7 +141,8 @@ def warm_up(
                 **show,
             )
             if num_asked == 0:
-                start, takes_product = (start, takes_product) if index else (state, True)
+                if not index:
+                    start, takes_product = state, True
                 continue
         traces.append(trace)
         is_partial = len(trace.info.step_size) < num_asked

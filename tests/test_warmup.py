@@ -151,9 +151,8 @@ def test_a_product_is_for_the_marginals_though_a_mixture_would_do():
     wide = flowmcmc.normal(jnp.zeros(16), scale=10.0)
     result = flowmcmc.sample(1, lambda x: -jnp.sum(jnp.abs(x)), wide, num_warmup=200, num_samples=200, **QUIET)
     assert result.settings["flow"] == "marginals"
-    assert (
-        result.settings["num_warmup"] == 70
-    )  # the mixture's fit to the particles is seen to be worse: no round for it
+    # the mixture's fit to the particles is seen to be worse: no round for it
+    assert result.settings["num_warmup"] == 70
     assert result.trace.info.flow_acceptance_rate.mean() > 0.6
     # 20,000 draws, a third of them effective or more, of variance 2 and kurtosis 6: four standard errors and more
     assert np.abs(result.trace.position.var((0, 1)) / 2 - 1).max() < 0.15
