@@ -23,7 +23,7 @@ def measure(num: int) -> list[dict]:
     from _targets import two_gaussians
 
     import flowmcmc
-    from flowmcmc.defaults import LOCAL
+    from flowmcmc.choosing.candidates import LOCAL
 
     target = two_gaussians(16)
     mesh = flowmcmc.chain_mesh(jax.devices()[:num])

@@ -17,9 +17,9 @@ from _record import store
 from _targets import two_gaussians
 
 import flowmcmc
-from flowmcmc import local as local_kernel
-from flowmcmc.defaults import default_local
-from flowmcmc.run import compiler_options
+from flowmcmc.choosing.candidates import default_local
+from flowmcmc.ground.compiling import compiler_options
+from flowmcmc.kernels import scaled as local_kernel
 
 RESULT = Path(__file__).parent / "results" / "overhead.json"
 CHAINS = (10, 100, 1000, 10_000)

@@ -30,8 +30,8 @@ def measure(name: str, flow_name: str) -> dict:
     from _table import TARGETS
 
     import flowmcmc
-    from flowmcmc.defaults import default_flows, default_local
-    from flowmcmc.training import has_layers
+    from flowmcmc.adaptation.training import has_layers
+    from flowmcmc.choosing.candidates import default_flows, default_local
 
     importing = time.process_time()
     compiling = compile_seconds()

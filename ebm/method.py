@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from ebm.model import Model, check_model
-from flowmcmc.arguments import check_has
+from flowmcmc.ground.arguments import check_has
 
 __all__ = ["Method", "MethodInfo", "NegativeSampler", "energy_gap", "from_point_loss", "maximum_likelihood", "no_info"]
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 
 from flowmcmc import Density, Flow
-from flowmcmc.arguments import check_flow_type, check_has
+from flowmcmc.ground.arguments import check_flow_type, check_has
 
 __all__ = ["Model", "check_density", "check_model", "tilted"]
 

@@ -13,8 +13,8 @@ import optax
 
 from ebm.method import Method, MethodInfo
 from ebm.model import Model
-from flowmcmc.arguments import check_counts
 from flowmcmc.base import SamplingAlgorithm
+from flowmcmc.ground.arguments import check_counts
 
 __all__ = ["TrainInfo", "TrainState", "default_optimizer", "trainer"]
 

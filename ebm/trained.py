@@ -16,12 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ebm.fit import Fit
+from ebm.fitting import Fit
 from ebm.model import Model
 from flowmcmc import Flow, SampleResult, Tuning, freeze, gaussian_mixture, run, sample, to_datatree
-from flowmcmc.arguments import check_has
-from flowmcmc.evidence import LogZ, log_z_bridge
-from flowmcmc.run import as_key
+from flowmcmc.ground.arguments import as_key, check_has
+from flowmcmc.reading.evidence import LogZ, log_z_bridge
 
 __all__ = ["EBM", "finish", "load"]
 

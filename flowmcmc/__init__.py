@@ -5,32 +5,32 @@ Start with `sample` and `summary`. The core in reading order: ``base``, ``imh``,
 """
 
 from flowmcmc import losses
-from flowmcmc.adaptive import adaptive
+from flowmcmc.adaptation.adaptive import adaptive
+from flowmcmc.adaptation.fit import fit_flow
+from flowmcmc.adaptation.rounds import Tuning, freeze
 from flowmcmc.base import Bijection, Flow
-from flowmcmc.compose import cycle, vmap_chains
-from flowmcmc.constraints import constrained
-from flowmcmc.datatree import to_datatree
-from flowmcmc.density import Density, normal, uniform
-from flowmcmc.devices import chain_mesh, shard_chains
-from flowmcmc.diagnostics import importance, mode_weights, nested_rhat, rejections
-from flowmcmc.evidence import LogZ, log_evidence, log_z_bridge, log_z_importance
-from flowmcmc.fit import fit_flow
+from flowmcmc.bridges.constraints import constrained
 from flowmcmc.flows import bent_mixture, funnel_mixture, gaussian_mixture, marginal_mixtures, real_nvp, spline_flow
-from flowmcmc.imh import imh
-from flowmcmc.isir import isir
-from flowmcmc.local import jittered
-from flowmcmc.model_choice import model_weights
-from flowmcmc.neutra import neutra
+from flowmcmc.ground.density import Density, normal, uniform
+from flowmcmc.ground.devices import chain_mesh, shard_chains
+from flowmcmc.kernels.compose import cycle, vmap_chains
+from flowmcmc.kernels.imh import imh
+from flowmcmc.kernels.isir import isir
+from flowmcmc.kernels.jittered import jittered
+from flowmcmc.kernels.neutra import neutra
+from flowmcmc.kernels.tempering import Particles, tempered_smc
+from flowmcmc.more.to_disk import draw_to_disk
+from flowmcmc.more.until import draw_until
 from flowmcmc.plots import plot_chains, plot_flow, plot_modes, plot_pairs, plot_ranks, plot_warmup
-from flowmcmc.report import plot_report
+from flowmcmc.plots.report import plot_report
+from flowmcmc.reading.datatree import to_datatree
+from flowmcmc.reading.diagnostics import importance, mode_weights, nested_rhat, rejections
+from flowmcmc.reading.evidence import LogZ, log_evidence, log_z_bridge, log_z_importance
+from flowmcmc.reading.model_choice import model_weights
+from flowmcmc.reading.summary import Summary, summary
 from flowmcmc.result import SampleResult
-from flowmcmc.rounds import Tuning, freeze
-from flowmcmc.run import run
-from flowmcmc.sample import sample
-from flowmcmc.summary import Summary, summary
-from flowmcmc.tempering import Particles, tempered_smc
-from flowmcmc.to_disk import draw_to_disk
-from flowmcmc.until import draw_until
+from flowmcmc.running.run import run
+from flowmcmc.sampling import sample
 
 __all__ = [
     "Bijection",

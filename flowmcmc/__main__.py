@@ -13,11 +13,11 @@ import blackjax
 import jax
 import jax.numpy as jnp
 
-from flowmcmc.density import normal
-from flowmcmc.report import plot_report
+from flowmcmc.ground.density import normal
+from flowmcmc.plots.report import plot_report
+from flowmcmc.reading.summary import Summary, summary
 from flowmcmc.result import SampleResult
-from flowmcmc.sample import sample
-from flowmcmc.summary import Summary, summary
+from flowmcmc.sampling import sample
 
 COUNTS = ("num_chains", "num_warmup", "num_samples")
 OF_SAMPLE = {name: inspect.signature(sample).parameters[name].default for name in COUNTS}

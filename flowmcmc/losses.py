@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from flowmcmc.arguments import check_callables, shown
 from flowmcmc.base import Array, Flow, LogDensity, PyTree
+from flowmcmc.ground.arguments import check_callables, describe_value
 
 __all__ = ["Batch", "Loss", "forward_kl", "mixture", "pool_forward_kl", "reverse_kl"]
 
@@ -139,11 +139,11 @@ def mixture(*terms: tuple[float, Loss]) -> Loss:
 def check_term(term) -> None:
     """Raise TypeError or ValueError unless it is a finite number and a loss."""
     if not isinstance(term, (tuple, list)) or len(term) != 2:
-        raise TypeError(f"mixture takes pairs such as (0.6, forward_kl); got {shown(term)}.")
+        raise TypeError(f"mixture takes pairs such as (0.6, forward_kl); got {describe_value(term)}.")
     coefficient, loss = term
     is_number = isinstance(coefficient, (int, float, np.number, jax.Array)) and not isinstance(coefficient, bool)
     if not is_number or jnp.ndim(coefficient):
-        raise TypeError(f"the coefficient of a mixture must be one number, got {shown(coefficient)}.")
+        raise TypeError(f"the coefficient of a mixture must be one number, got {describe_value(coefficient)}.")
     if not isinstance(coefficient, Tracer) and not np.isfinite(coefficient):
         raise ValueError(f"the coefficient of a mixture must be finite, got {coefficient}.")
     check_callables({"the loss of a mixture": loss}, "flowmcmc.losses.forward_kl")

@@ -7,12 +7,12 @@ from functools import cached_property
 import jax
 import numpy as np
 
-from flowmcmc.arguments import check_counts
+from flowmcmc.adaptation.rounds import Tuning
 from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
-from flowmcmc.datatree import to_datatree
-from flowmcmc.report import plot_report
-from flowmcmc.rounds import Tuning
-from flowmcmc.run import CHUNK_SIZE, RunState, Trace, run
+from flowmcmc.ground.arguments import check_counts
+from flowmcmc.plots.report import plot_report
+from flowmcmc.reading.datatree import to_datatree
+from flowmcmc.running.run import CHUNK_SIZE, RunState, Trace, run
 
 __all__ = ["SampleResult"]
 

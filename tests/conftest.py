@@ -18,7 +18,7 @@ def interrupt(monkeypatch):
     """``interrupt(nth)`` presses Ctrl-C in the nth compiled chunk from then on, until ``monkeypatch.undo()``."""
 
     def press(nth: int) -> None:
-        modules = sys.modules["flowmcmc.run"], sys.modules["flowmcmc.fitted"]
+        modules = sys.modules["flowmcmc.running.run"], sys.modules["flowmcmc.choosing.fitted"]
         compiled, calls = modules[0].compile_chunk, []
 
         def compile_chunk(*arguments):

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 import flowmcmc
-from flowmcmc.diagnostics import Importance, longest_run, rhat_by_start
-from flowmcmc.modes import find_modes
-from flowmcmc.problems import flow_problems
-from flowmcmc.rounds import RoundInfo, Tuning
-from flowmcmc.run import Trace
-from flowmcmc.weights import flow_log_weights, target_log_weights
+from flowmcmc.adaptation.rounds import RoundInfo, Tuning
+from flowmcmc.reading.diagnostics import Importance, longest_run, rhat_by_start
+from flowmcmc.reading.modes import find_modes
+from flowmcmc.reading.problems import flow_problems
+from flowmcmc.reading.weights import flow_log_weights, target_log_weights
+from flowmcmc.running.run import Trace
 
 
 def tree_of(draws, accepted=None, num_diverging=None, **attrs):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from jax.scipy.stats import norm
 
-from ebm.annealing import ais, ais_bracket, reverse_ais
-from ebm.evaluate import grid, grid_mode_weights, kl_divergence, mode_weights_importance
+from ebm.judging.annealing import ais, ais_bracket, reverse_ais
+from ebm.judging.evaluate import grid, grid_mode_weights, kl_divergence, mode_weights_importance
+from ebm.judging.two_sample import c2st, mmd
 from ebm.model import Model
-from ebm.two_sample import c2st, mmd
 from flowmcmc import Flow, normal, uniform
 
 THRESHOLD = 4.5

@@ -14,14 +14,14 @@ import pytest
 from gaussian_energy import POSITION, law, mean_gradient, theta_at
 from jax.flatten_util import ravel_pytree
 
-from ebm.coop import coop_flow
-from ebm.langevin import ula
 from ebm.method import NegativeSampler, energy_gap, maximum_likelihood
-from ebm.negatives import contrastive_divergence, local_tuning, persistent, short_run
-from ebm.weighted import importance_sampling, jarzynski
+from ebm.negatives.chains import contrastive_divergence, local_tuning, persistent, short_run
+from ebm.negatives.langevin import ula
+from ebm.negatives.weighted import importance_sampling, jarzynski
+from ebm.objectives.coop_flow import coop_flow
 from flowmcmc import Flow, adaptive, freeze, gaussian_mixture, isir, neutra, real_nvp
+from flowmcmc.adaptation.rounds import FrozenState, RoundInfo
 from flowmcmc.base import SamplingAlgorithm
-from flowmcmc.rounds import FrozenState, RoundInfo
 
 # some 60 comparisons, errors from 48 replicas or more: P(any |t| > 4.5) = 60 * 4.5e-5 = 0.3 %, and the seeds are fixed
 THRESHOLD = 4.5

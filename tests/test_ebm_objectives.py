@@ -12,10 +12,7 @@ import optax
 import pytest
 from jax.flatten_util import ravel_pytree
 
-from ebm.energy import mlp
-from ebm.method import Method
-from ebm.model import Model
-from ebm.objectives import (
+from ebm import (
     denoising_score_matching,
     energy_discrepancy,
     flow_contrastive,
@@ -24,10 +21,13 @@ from ebm.objectives import (
     score_matching,
     sliced_score_matching,
 )
+from ebm.energy import mlp
+from ebm.method import Method
+from ebm.model import Model
 from ebm.objectives.score_matching import score_at
 from ebm.train import trainer
 from flowmcmc import Flow, gaussian_mixture, normal, real_nvp, run, uniform
-from flowmcmc.run import RunState, keep_info
+from flowmcmc.running.run import RunState, keep_info
 
 # some 100 comparisons: P(any |z| > 4.5) = 100 * 6.8e-6 = 0.07 %, and the seeds are fixed
 THRESHOLD = 4.5

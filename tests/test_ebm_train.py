@@ -12,15 +12,15 @@ import pytest
 from gaussian_energy import POSITION, law, theta_of
 from jax.scipy.stats import norm
 
-from ebm.coop import coop_flow
 from ebm.energy import conv, mlp
-from ebm.fit import fit
+from ebm.fitting import fit
 from ebm.method import Method, maximum_likelihood, no_info
 from ebm.model import Model, tilted
-from ebm.negatives import contrastive_divergence, local_tuning, persistent
+from ebm.negatives.chains import contrastive_divergence, local_tuning, persistent
+from ebm.objectives.coop_flow import coop_flow
 from ebm.train import trainer
 from flowmcmc import Flow, adaptive, freeze, gaussian_mixture, normal, run, uniform
-from flowmcmc.run import Trace, keep_info
+from flowmcmc.running.run import Trace, keep_info
 
 MODEL = gaussian.make()
 MEAN, VARIANCE = jnp.array([0.7, -0.4]), 0.6

@@ -11,7 +11,7 @@ import pytest
 import ebm
 import flowmcmc
 from ebm.experiments.targets import two_modes
-from flowmcmc.evidence import LogZ
+from flowmcmc.reading.evidence import LogZ
 
 POSITION = jnp.zeros(2)
 FLOW = flowmcmc.gaussian_mixture(POSITION, num_components=4)

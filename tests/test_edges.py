@@ -10,8 +10,8 @@ import pytest
 from targets import two_modes
 
 import flowmcmc
-from flowmcmc import warmup
-from flowmcmc.edges import CUT_OFF, edges, reach
+from flowmcmc.choosing import warmup
+from flowmcmc.reading.edges import CUT_OFF, edges, reach
 
 QUIET = {"progress_bar": False}
 
@@ -101,7 +101,7 @@ def try_both(monkeypatch, num_components):
         mixture = flowmcmc.gaussian_mixture(position, num_components=num_components)
         return {"mixture": mixture, "funnel": flowmcmc.funnel_mixture(position)}
 
-    monkeypatch.setattr(sys.modules["flowmcmc.sample"], "default_flows", flows)
+    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_flows", flows)
 
 
 def test_a_flow_that_does_not_fit_better_takes_no_round(monkeypatch):

@@ -21,7 +21,7 @@ from targets import normal as density
 import ebm
 import flowmcmc
 from flowmcmc import Density, freeze, gaussian_mixture, isir, real_nvp, uniform, vmap_chains
-from flowmcmc.local import within_modes
+from flowmcmc.kernels.jittered import within_modes
 
 QUIET = {"progress_bar": False}
 X = jnp.zeros(2)

@@ -12,9 +12,9 @@ from jax.scipy.stats import norm
 
 import flowmcmc
 from flowmcmc import Flow
-from flowmcmc.evidence import LogZ, log_z_bridge, log_z_importance
-from flowmcmc.model_choice import model_weights
-from flowmcmc.weights import bridge
+from flowmcmc.reading.evidence import LogZ, log_z_bridge, log_z_importance
+from flowmcmc.reading.model_choice import model_weights
+from flowmcmc.reading.weights import bridge
 
 NUM_SEEDS = 100
 LOG_Z = 1.7
@@ -241,7 +241,7 @@ def test_bad_draws_are_refused():
 
 
 def test_import_is_light():
-    code = "import sys, flowmcmc.evidence; print([m for m in ('matplotlib', 'numpyro', 'arviz') if m in sys.modules])"
+    code = "import sys, flowmcmc.reading; print([m for m in ('matplotlib', 'numpyro', 'arviz') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
 

@@ -13,7 +13,7 @@ from helpers import NUM_DRAWS, TARGETS, Target, flow_params, gaussian_flow, inva
 from helpers import small_flow as flow_for
 
 from flowmcmc import Flow, Tuning, adaptive, cycle, freeze, gaussian_mixture, imh, isir, jittered, vmap_chains
-from flowmcmc.local import within_modes
+from flowmcmc.kernels.jittered import within_modes
 
 STATES = ["untrained", "wrong", "trained"]
 small_isir = partial(isir, num_proposals=4)

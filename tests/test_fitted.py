@@ -7,8 +7,8 @@ import pytest
 from targets import two_modes
 
 import flowmcmc
-from flowmcmc import fitted
-from flowmcmc.flows import trimmed
+from flowmcmc.choosing import fitted
+from flowmcmc.flows import drop_unused_components
 
 WIDE = flowmcmc.normal(jnp.zeros(2), scale=10.0)
 OPTIONS = {"num_chains": 20, "num_particles": 400, "num_warmup": 60, "num_samples": 30, "progress_bar": False}
@@ -52,16 +52,16 @@ def test_room_for_components_grows_and_does_not_change_the_density():
     params = params._replace(mixture=params.mixture._replace(log_weights=log_weights, means=means))
     places = jax.random.normal(jax.random.key(2), (20, 40))
     expected = jax.vmap(flow.log_prob, (None, 0))(params, places)
-    roomy, slots = fitted.with_room(params, 1)
+    roomy, slots = fitted.leave_room(params, 1)
     assert slots == 4 == len(roomy.mixture.log_weights)
-    assert fitted.with_room(params, 8)[1] == 8
-    for few in (roomy, trimmed(params), trimmed(params, 6)):
+    assert fitted.leave_room(params, 8)[1] == 8
+    for few in (roomy, drop_unused_components(params), drop_unused_components(params, 6)):
         assert np.allclose(jax.vmap(flow.log_prob, (None, 0))(few, places), expected, atol=1e-12)
-    assert len(trimmed(params).mixture.log_weights) == 3
-    assert fitted.with_room((), 3) == ((), 3)
+    assert len(drop_unused_components(params).mixture.log_weights) == 3
+    assert fitted.leave_room((), 3) == ((), 3)
     # where matrices are small, there is room from the start
     small = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=16)
-    assert fitted.with_room(small.init(jax.random.key(0), jnp.zeros(2)), 1)[1] == 8
+    assert fitted.leave_room(small.init(jax.random.key(0), jnp.zeros(2)), 1)[1] == 8
 
 
 @pytest.mark.parametrize("nth", [1, 3])

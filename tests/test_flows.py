@@ -11,7 +11,16 @@ from helpers import TARGETS, THRESHOLD, identity_error, invariance_z, is_exact, 
 from jax.flatten_util import ravel_pytree
 from scipy import integrate, stats
 
-from flowmcmc import Flow, bent_mixture, funnel_mixture, gaussian_mixture, imh, marginal_mixtures, real_nvp, spline_flow
+from flowmcmc import (
+    Flow,
+    bent_mixture,
+    funnel_mixture,
+    gaussian_mixture,
+    imh,
+    marginal_mixtures,
+    real_nvp,
+    spline_flow,
+)
 from flowmcmc.flows import FlowParams, WarpedParams
 from flowmcmc.flows import mixture as base
 from flowmcmc.flows.bend import Bend

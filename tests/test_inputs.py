@@ -9,8 +9,8 @@ import pytest
 from targets import half_normal, normal
 
 import flowmcmc
-from flowmcmc.checks import check_density, check_positions, check_start
-from flowmcmc.run import Trace
+from flowmcmc.ground.checks import check_density, check_positions, check_start
+from flowmcmc.running.run import Trace
 
 STARTS = np.zeros((4, 2), np.float32)
 
@@ -176,7 +176,7 @@ def test_pool_loss_needs_pools():
 
 
 def test_key_typed_raw_or_int_is_the_same_key():
-    from flowmcmc.run import as_key
+    from flowmcmc.ground.arguments import as_key
 
     data = [jax.random.key_data(as_key(key)) for key in (3, np.int64(3), jax.random.key(3), jax.random.PRNGKey(3))]
     assert all((d == data[0]).all() for d in data)

@@ -15,8 +15,8 @@ from numpyro.infer import MCMC
 from scipy import stats
 
 import flowmcmc
+from flowmcmc.bridges.numpyro_kernel import FlowMCMCState
 from flowmcmc.numpyro import FlowMCMC, from_numpyro
-from flowmcmc.numpyro_kernel import FlowMCMCState
 
 QUIET = {"progress_bar": False}
 

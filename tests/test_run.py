@@ -8,7 +8,7 @@ import pytest
 from targets import normal, two_modes
 
 import flowmcmc
-from flowmcmc.run import first_rows, keep_all, keep_info
+from flowmcmc.running.run import first_rows, keep_all, keep_info
 
 STARTS = jax.random.normal(jax.random.key(1), (10, 2)) + jnp.where(jnp.arange(10) % 2 == 0, 3.0, -3.0)[:, None]
 FLOW = flowmcmc.real_nvp(STARTS[0], num_layers=2, hidden=8, num_components=4)

@@ -12,8 +12,8 @@ from helpers import THRESHOLD
 from targets import two_modes
 
 import flowmcmc
-from flowmcmc import tempering
-from flowmcmc.tempering import tempered_smc
+from flowmcmc.kernels import tempering
+from flowmcmc.kernels.tempering import tempered_smc
 
 START = flowmcmc.normal(jnp.zeros(2), scale=8.0)
 QUIET = {"progress_bar": False, "num_particles": 400, "num_local_steps": 5}
@@ -127,11 +127,11 @@ def test_two_modes_by_target_name():
 
 def test_chains_start_from_all_ancestors(monkeypatch):
     monkeypatch.setattr(
-        "flowmcmc.defaults.tempered_smc",
+        "flowmcmc.choosing.start.tempered_smc",
         lambda *_, num_particles, **__: tempering.Particles(jnp.arange(num_particles), 0.0, *np.zeros((2, 1))),
     )
     for chains in (1, 100, 300, 700, 1100, 2000):
-        chosen, others = flowmcmc.defaults.search(
+        chosen, others = flowmcmc.choosing.candidates.search(
             None, None, None, num_chains=chains, num_particles=2000, local=blackjax.mala, progress_bar=False
         )
         assert len(chosen) == chains and sorted([*chosen.tolist(), *others.tolist()]) == list(range(2000))
@@ -139,7 +139,7 @@ def test_chains_start_from_all_ancestors(monkeypatch):
 
 
 def test_options_are_looked_at_before_the_search(monkeypatch):
-    monkeypatch.setattr("flowmcmc.defaults.tempered_smc", lambda *_, **__: pytest.fail("searched"))
+    monkeypatch.setattr("flowmcmc.choosing.start.tempered_smc", lambda *_, **__: pytest.fail("searched"))
     three = jax.sharding.AbstractMesh((3,), ("chains",))
     for options in (
         {"target_acceptance_rate": 2.0},

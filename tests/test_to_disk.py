@@ -19,7 +19,7 @@ import pytest
 from targets import two_modes
 
 import flowmcmc
-from flowmcmc import to_disk
+from flowmcmc.more import to_disk
 
 pytest.importorskip("zarr")
 

@@ -8,8 +8,9 @@ import pytest
 from targets import normal, two_modes
 
 import flowmcmc
-from flowmcmc import losses, reservoir, training
-from flowmcmc.local import pooled_scale
+from flowmcmc import losses
+from flowmcmc.adaptation import reservoir, training
+from flowmcmc.kernels.scaled import pooled_scale
 from flowmcmc.losses import Batch
 
 POSITIONS = jax.random.normal(jax.random.key(0), (20, 2)) + jnp.where(jnp.arange(20) % 2 == 0, 3.0, -3.0)[:, None]
@@ -143,7 +144,7 @@ def test_a_larger_reservoir_keeps_its_states_and_fills_the_new_slots():
     memory = reservoir.insert(
         jax.random.uniform(jax.random.key(0), (25,)), memory, jnp.arange(25.0), jnp.ones(25, bool)
     )
-    larger = reservoir.enlarged(memory, 3)
+    larger = reservoir.enlarge(memory, 3)
     assert int(larger.count) == 10 and reservoir.capacity(larger) == 30
     assert np.array_equal(larger.positions[:10], memory.positions)
     larger = reservoir.insert(

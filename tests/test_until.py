@@ -53,7 +53,7 @@ def test_draws_read_from_a_folder_say_nothing_of_the_time(result):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(result), "more", slow)
         # a clock of its own: how fast the machine is does not matter
-        patch.setattr(sys.modules["flowmcmc.until"], "time", SimpleNamespace(perf_counter=lambda: now[0]))
+        patch.setattr(sys.modules["flowmcmc.more.until"], "time", SimpleNamespace(perf_counter=lambda: now[0]))
         flowmcmc.draw_until(fast, min_ess=1e12, max_seconds=2.5, **QUIET)
     assert blocks[0] == 100 and max(blocks[1:]) <= 150 and now[0] < 10
 

@@ -12,10 +12,10 @@ from scipy.stats import multivariate_normal
 from targets import two_modes
 
 import flowmcmc
-from flowmcmc import shapes, warmup
-from flowmcmc.rounds import Tuning
-from flowmcmc.run import Trace, keep_info
-from flowmcmc.warmup import judge, warm_up
+from flowmcmc.adaptation.rounds import Tuning
+from flowmcmc.choosing import shapes, warmup
+from flowmcmc.choosing.warmup import block_stats, warm_up
+from flowmcmc.running.run import Trace, keep_info
 
 OPTIONS = {"num_warmup": 40, "num_samples": 20, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}
 QUIET = {"progress_bar": False}
@@ -46,7 +46,7 @@ def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, mi
     monkeypatch.setattr(warmup, "OFTEN", 1.1)
     monkeypatch.setattr(warmup, "STILL_LEARNING", np.inf)
     monkeypatch.setattr(warmup, "MIN_GAIN", min_gain)
-    monkeypatch.setattr(sys.modules["flowmcmc.sample"], "default_flows", small_flows)
+    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_flows", small_flows)
     result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
     assert result.settings["flow"] == taken
     assert result.settings["num_warmup"] == 14 + 14
@@ -94,7 +94,7 @@ def warm_all(flows, keep):
 def test_particles_are_remembered():
     sampler = make_sampler(flowmcmc.gaussian_mixture(jnp.zeros(2)))
     known = starts(300)
-    first = warmup.knowing(sampler, jax.random.key(0), starts(), known)
+    first = warmup.init_with_particles(sampler, jax.random.key(0), starts(), known)
     assert int(first.training.seen.count + first.training.heldout.count) == 320
 
 
@@ -103,7 +103,7 @@ def test_the_second_half_is_judged():
     rates = np.array([[0.0, 0.0]] * 4 + [[0.5, 0.7]] * 4)
     rounds = SimpleNamespace(num_flow_accepted=accepted, flow_acceptance_rate=rates)
     training = SimpleNamespace(heldout_loss=np.linspace(9.0, 2.0, 8))
-    rate, wait, _, gain, loss = judge(Trace(None, SimpleNamespace(round=rounds, training=training)))
+    rate, wait, _, gain, loss = block_stats(Trace(None, SimpleNamespace(round=rounds, training=training)))
     assert rate == pytest.approx(0.6) and wait == 2 and gain == pytest.approx(3.0) and loss == 2.0
 
 
@@ -131,7 +131,7 @@ def test_rejected_often_is_enough_if_no_chain_is_stuck(share, num_stuck, is_enou
     accepted[:, :num_stuck] = False
     rounds = SimpleNamespace(num_flow_accepted=accepted.astype(int), flow_acceptance_rate=np.full((140, 100), 0.05))
     training = SimpleNamespace(heldout_loss=np.zeros(140))
-    assert judge(Trace(None, SimpleNamespace(round=rounds, training=training)))[2] == is_enough
+    assert block_stats(Trace(None, SimpleNamespace(round=rounds, training=training)))[2] == is_enough
 
 
 def test_many_independent_wells_are_for_the_marginals():
@@ -164,9 +164,12 @@ def test_one_component_goes_on_while_states_are_all_it_lacks(monkeypatch):
     rates = [0.14, 0.31, 0.315, 0.5, 0.03]
     asked = {}
     for name, gets_further, params in (("one", False, one), ("two", False, two), ("further", True, two)):
-        goes_on, verdicts = warmup.while_it_gains(gets_further), iter([(rate, 9, False, 0.0, 0.0) for rate in rates])
+        should_continue, verdicts = (
+            warmup.continue_while_gaining(gets_further),
+            iter([(rate, 9, False, 0.0, 0.0) for rate in rates]),
+        )
         monkeypatch.setattr(warmup, "judge", lambda trace, verdicts=verdicts: next(verdicts))
-        asked[name] = [goes_on(trace, params) for _ in rates]
+        asked[name] = [should_continue(trace, params) for _ in rates]
     assert asked == {
         "one": [True, True, False, False, False],
         "two": [False] * 5,
@@ -177,10 +180,10 @@ def test_one_component_goes_on_while_states_are_all_it_lacks(monkeypatch):
 def test_shapes_are_told_from_states():
     normal, other = np.random.default_rng(0).standard_normal((2, 8000, 12))
     truth = 12 * 0.5 * np.log(2 * np.pi * np.e)
-    assert shapes.independent_entropy(normal) == pytest.approx(truth, abs=0.15)
-    assert shapes.independent_entropy(3 + 7 * normal) == pytest.approx(truth + 12 * np.log(7), abs=0.15)
+    assert shapes.product_entropy(normal) == pytest.approx(truth, abs=0.15)
+    assert shapes.product_entropy(3 + 7 * normal) == pytest.approx(truth + 12 * np.log(7), abs=0.15)
     for nothing_to_tell in (np.zeros((8000, 12)), normal[:20], normal[:1], normal[:0]):
-        assert shapes.independent_entropy(nothing_to_tell) == np.inf
+        assert shapes.product_entropy(nothing_to_tell) == np.inf
     funnel = normal.copy()
     funnel[:, 1:] *= np.exp(1.5 * normal[:, :1])
     ridge = normal.copy()
@@ -196,7 +199,7 @@ def test_a_product_is_told_from_few_states_only_where_one_component_falls_short_
     def is_told(rows, seen=300):
         mean, covariance = rows[:seen].mean(0), np.cov(rows[:seen].T)
         loss = -multivariate_normal(mean, covariance).logpdf(rows[seen:]).mean()
-        return loss > shapes.least_for_product(rows[:seen])
+        return loss > shapes.product_threshold(rows[:seen])
 
     rng = np.random.default_rng(0)
     normal, laplace = rng.standard_normal((8000, 24)), rng.laplace(size=(8000, 24))

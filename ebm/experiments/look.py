@@ -15,8 +15,8 @@ import numpy as np
 from ebm.experiments.methods import Setting
 from ebm.experiments.settings import Experiment
 from flowmcmc import adaptive, freeze, gaussian_mixture, run
-from flowmcmc.evidence import judged
-from flowmcmc.run import keep_info
+from flowmcmc.reading.evidence import combine_estimates
+from flowmcmc.running.run import keep_info
 
 __all__ = ["Probe", "fresh_chains", "lattice", "on_grid", "picture", "shares"]
 
@@ -68,7 +68,7 @@ class Probe:
 
         draws, on_flow, on_draws, acceptance = self.draw(rng_key, theta, self.data)
         draws = np.asarray(draws).swapaxes(0, 1)
-        log_z = judged(np.asarray(on_flow, float), np.asarray(on_draws, float).T, is_bridged=True)
+        log_z = combine_estimates(np.asarray(on_flow, float), np.asarray(on_draws, float).T, is_bridged=True)
         target = self.experiment.target
         excess = np.asarray(jax.vmap(target.logdensity)(self.test) - self.logdensities(theta, self.test), float)
         labels = np.asarray(target.labels(draws.reshape(-1, target.dim))).reshape(draws.shape[:2])

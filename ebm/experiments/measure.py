@@ -12,11 +12,11 @@ import numpy as np
 from ebm.experiments.look import Probe, fresh_chains, lattice, on_grid, picture, shares
 from ebm.experiments.methods import METHODS, Setting
 from ebm.experiments.settings import EXPERIMENTS, Experiment
-from ebm.fit import fit
-from ebm.negatives import PersistentState
+from ebm.fitting import fit
+from ebm.negatives.chains import PersistentState
 from ebm.train import default_optimizer, trainer
 from flowmcmc import Flow, run
-from flowmcmc.run import keep_info
+from flowmcmc.running.run import keep_info
 
 __all__ = ["measure"]
 

@@ -11,15 +11,17 @@ from typing import NamedTuple
 import blackjax
 import jax.numpy as jnp
 
-from ebm import objectives
-from ebm.coop import coop_flow
 from ebm.energy import mlp
 from ebm.experiments.settings import Experiment
-from ebm.langevin import ula
 from ebm.method import Method, maximum_likelihood
 from ebm.model import Model, tilted
-from ebm.negatives import contrastive_divergence, local_tuning, persistent
-from ebm.weighted import importance_sampling, jarzynski
+from ebm.negatives.chains import contrastive_divergence, local_tuning, persistent
+from ebm.negatives.langevin import ula
+from ebm.negatives.weighted import importance_sampling, jarzynski
+from ebm.objectives.coop_flow import coop_flow
+from ebm.objectives.denoising_score_matching import denoising_score_matching
+from ebm.objectives.energy_discrepancy import energy_discrepancy
+from ebm.objectives.nce import mixed, nce
 from flowmcmc import Density, Flow, adaptive, fit_flow, freeze, gaussian_mixture, neutra, normal, real_nvp
 
 __all__ = ["METHODS", "Setting"]
@@ -136,24 +138,24 @@ def nce_mixture(rng_key, experiment: Experiment, data) -> Setting:
 def nce_mixed(rng_key, experiment: Experiment, data) -> Setting:
     """Half of the noise from the mixture, half from the tilt."""
     mixture = fitted(rng_key, mixture_flow(experiment, data), data)
-    return contrasting(experiment, data, objectives.mixed(mixture, untilted(experiment, data).tilt))
+    return contrasting(experiment, data, mixed(mixture, untilted(experiment, data).tilt))
 
 
 def discrepancy(rng_key, experiment: Experiment, data) -> Setting:
     """Energy discrepancy, noise of scale 1 and 16 negatives for each point."""
     model = untilted(experiment, data)
-    return Setting(model, objectives.energy_discrepancy(model, noise_scale=1.0), blackjax.mala, None, 0)
+    return Setting(model, energy_discrepancy(model, noise_scale=1.0), blackjax.mala, None, 0)
 
 
 def denoising(rng_key, experiment: Experiment, data) -> Setting:
     """Denoising score matching."""
     model = untilted(experiment, data)
-    return Setting(model, objectives.denoising_score_matching(model, noise_scale=0.1), blackjax.mala, None, 0)
+    return Setting(model, denoising_score_matching(model, noise_scale=0.1), blackjax.mala, None, 0)
 
 
 def contrasting(experiment: Experiment, data, noise: Density) -> Setting:
     model = untilted(experiment, data)
-    return Setting(model, objectives.nce(model, noise), blackjax.mala, None, 0)
+    return Setting(model, nce(model, noise), blackjax.mala, None, 0)
 
 
 def mixture_flow(experiment: Experiment, data) -> Flow:

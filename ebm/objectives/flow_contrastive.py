@@ -16,7 +16,7 @@ from ebm.method import Method, no_info
 from ebm.model import Model, check_model
 from ebm.objectives.nce import zero_log_z
 from flowmcmc import Flow
-from flowmcmc.arguments import check_flow_type
+from flowmcmc.ground.arguments import check_flow_type
 
 __all__ = ["flow_contrastive"]
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from flowmcmc.base import Array, Flow, PyTree
-from flowmcmc.flows.units import Affine, factor_of
+from flowmcmc.flows.affine import Affine, factor_of
 from flowmcmc.flows.warped import Warp, warped_mixture
 
 __all__ = ["Bend", "bent_mixture"]

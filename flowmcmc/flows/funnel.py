@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from flowmcmc.base import Array, Flow, PyTree
-from flowmcmc.flows.units import Affine, factor_of, standardise
+from flowmcmc.flows.affine import Affine, factor_of, standardise
 from flowmcmc.flows.warped import Warp, warped_mixture
 
 __all__ = ["Funnel", "funnel_mixture"]

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
-from flowmcmc.arguments import as_arrays
 from flowmcmc.base import Array, Bijection, Flow, PyTree
-from flowmcmc.flows.flow import check_options
+from flowmcmc.flows.affine import Affine, flatten, log_det_affine, standardise
+from flowmcmc.flows.layered import check_options
 from flowmcmc.flows.mixture import noise, student_draw, with_student
-from flowmcmc.flows.units import Affine, flatten, log_det_affine, standardise
+from flowmcmc.ground.arguments import as_arrays
 
 __all__ = ["MarginalParams", "Marginals", "marginal_mixtures"]
 

@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from flowmcmc.arguments import as_arrays
 from flowmcmc.base import Array, Bijection, Flow, PyTree
 from flowmcmc.flows import mixture as base
-from flowmcmc.flows.flow import check_options
+from flowmcmc.flows.affine import fit_base, flatten, standardise
+from flowmcmc.flows.layered import check_options
 from flowmcmc.flows.mixture import Mixture, from_cholesky
-from flowmcmc.flows.units import fit_base, flatten, standardise
+from flowmcmc.ground.arguments import as_arrays
 
 __all__ = ["Warp", "WarpedParams", "warped_mixture"]
 

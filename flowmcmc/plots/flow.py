@@ -6,12 +6,20 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from flowmcmc.arguments import check_counts, check_result
 from flowmcmc.base import PyTree
-from flowmcmc.diagnostics import coordinate_names
-from flowmcmc.plots.parts import CHAINS, FLOW, central, check_path, chosen, every, new_figure, saved
-from flowmcmc.run import as_key
-from flowmcmc.weights import effective_fraction, flow_draws, log_mean_exp, target_log_weights
+from flowmcmc.ground.arguments import as_key, check_counts, check_result
+from flowmcmc.plots.parts import (
+    CHAINS,
+    FLOW,
+    axis_ends,
+    check_path,
+    new_figure,
+    save_figure,
+    select_coordinates,
+    thinning,
+)
+from flowmcmc.reading.diagnostics import coordinate_names
+from flowmcmc.reading.weights import effective_fraction, flow_draws, log_mean_exp, target_log_weights
 
 __all__ = ["plot_flow"]
 
@@ -62,34 +70,34 @@ def plot_flow(
         raise ValueError("warm-up was interrupted, so there are no draws to compare the flow with: call sample again.")
     if result.settings["num_flow_steps"] == 0:
         raise ValueError("num_flow_steps was 0: the run used no flow that could be compared with its draws.")
-    columns, names = chosen(coordinate_names(result), coordinates, 2)
-    of_flow, on_flow = flow_draws(as_key(rng_key), result.logdensity_fn, result.flow, result.params, num_draws)
+    columns, names = select_coordinates(coordinate_names(result), coordinates, 2)
+    describe_flow, on_flow = flow_draws(as_key(rng_key), result.logdensity_fn, result.flow, result.params, num_draws)
     of_chains = thinned(result.trace.position, num_draws)
     on_chains = target_log_weights(of_chains, result.logdensity_fn, result.flow, result.params)
-    flow, chains = pooled_columns(of_flow, 1)[:, columns], pooled_columns(of_chains, 2)[:, columns]
+    flow, chains = pooled_columns(describe_flow, 1)[:, columns], pooled_columns(of_chains, 2)[:, columns]
     is_flow = np.repeat([True, False], [len(flow), len(chains)])
-    limits = [central(np.concatenate([flow[:, k], chains[:, k]]), is_flow) for k in range(len(columns))]
+    limits = [axis_ends(np.concatenate([flow[:, k], chains[:, k]]), is_flow) for k in range(len(columns))]
     has_plane = len(columns) > 1
     figure = new_figure(3.4 * (len(columns) + 1 + has_plane), 3.4)
     axes = list(figure.subplots(1, len(columns) + 1 + has_plane))
     if has_plane:
         plane = axes.pop(0)
         for points, colour in ((chains, CHAINS), (flow, FLOW)):
-            shown = points[every(len(points), 2000)]
+            shown = points[thinning(len(points), 2000)]
             plane.scatter(shown[:, 0], shown[:, 1], s=4, color=colour, linewidths=0, alpha=0.5, rasterized=True)
         plane.set(xlabel=names[0], ylabel=names[1], xlim=limits[0], ylim=limits[1])
     for k, name in enumerate(names):
         draw_both(axes[k], chains[:, k], flow[:, k], limits[k])
         axes[k].set(xlabel=name, yticks=[])
     draw_weights(axes[-1], on_chains.ravel(), np.asarray(on_flow, float))
-    return saved(figure, path)
+    return save_figure(figure, path)
 
 
 def thinned(positions: PyTree, num_draws: int) -> PyTree:
     """Of a trace (round, chain, ...), at most `num_draws` positions (chain, draw, ...), both axes thinned evenly."""
     rounds, chains = jax.tree.leaves(positions)[0].shape[:2]
-    some = every(chains, num_draws)
-    later = every(rounds, max(1, num_draws // len(range(chains)[some])))
+    some = thinning(chains, num_draws)
+    later = thinning(rounds, max(1, num_draws // len(range(chains)[some])))
     return jax.tree.map(lambda leaf: np.swapaxes(leaf[later, some], 0, 1), positions)
 
 

@@ -5,9 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from flowmcmc.arguments import check_counts
-from flowmcmc.diagnostics import ModeWeights, coordinate_names, draws_of, mode_weights
-from flowmcmc.plots.parts import central, check_path, chosen, colours_of, draw_rows, every, new_figure, saved
+from flowmcmc.ground.arguments import check_counts
+from flowmcmc.plots.parts import (
+    axis_ends,
+    check_path,
+    colours_of,
+    draw_rows,
+    new_figure,
+    save_figure,
+    select_coordinates,
+    thinning,
+)
+from flowmcmc.reading.diagnostics import ModeWeights, coordinate_names, draws_of, mode_weights
 
 __all__ = ["plot_chains", "plot_modes", "plot_pairs"]
 
@@ -48,7 +57,7 @@ def plot_chains(datatree, path: str | Path | None = None, *, modes=None, num_cha
     plane.set(xlabel=names[0], ylabel=names[1] if len(names) > 1 else "draw", title="draws")
     draw_raster(raster, weights, num_chains)
     draw_masses(bars, weights)
-    return saved(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_modes(datatree, path: str | Path | None = None, *, modes=None, num_chains: int = 24):
@@ -78,7 +87,7 @@ def plot_modes(datatree, path: str | Path | None = None, *, modes=None, num_chai
     raster, bars = figure.subplots(1, 2, width_ratios=(7, 3))
     draw_raster(raster, weights, num_chains)
     draw_masses(bars, weights)
-    return saved(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_pairs(datatree, path: str | Path | None = None, *, modes=None, coordinates: Sequence[str] | None = None):
@@ -103,14 +112,14 @@ def plot_pairs(datatree, path: str | Path | None = None, *, modes=None, coordina
         Before anything is computed, if `path` cannot be written or a coordinate has another name.
     """
     check_path(path)
-    columns, names = chosen(coordinate_names(datatree), coordinates, 4)
+    columns, names = select_coordinates(coordinate_names(datatree), coordinates, 4)
     weights = mode_weights(datatree, modes)
     colours = colours_of(len(weights.weights))
     flat, labels = pooled(datatree, weights)
     size = len(columns)
     figure = new_figure(*((2.3 * size + 0.6,) * 2 if size > 1 else (6, 3.2)))
     axes = figure.subplots(size, size, squeeze=False, sharex="col")
-    limits = [central(flat[:, column], labels) for column in columns]
+    limits = [axis_ends(flat[:, column], labels) for column in columns]
     for row, column in np.ndindex(size, size):
         axis = axes[row, column]
         across, up = columns[column], columns[row]
@@ -129,7 +138,7 @@ def plot_pairs(datatree, path: str | Path | None = None, *, modes=None, coordina
         if column == 0 and row:
             axis.set_ylabel(names[row])
     add_legend(figure if size > 1 else axes[0, 0], weights, colours)
-    return saved(figure, path)
+    return save_figure(figure, path)
 
 
 def pooled(datatree, weights: ModeWeights) -> tuple[np.ndarray, np.ndarray]:
@@ -142,7 +151,7 @@ def pooled(datatree, weights: ModeWeights) -> tuple[np.ndarray, np.ndarray]:
 
 def draw_cloud(axis, across: np.ndarray, up: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> None:
     """Points, thinned evenly, in the colour of their mode."""
-    thin = every(len(labels))
+    thin = thinning(len(labels))
     axis.scatter(across[thin], up[thin], c=colours[labels[thin]], s=4, linewidths=0, rasterized=True)
 
 

@@ -7,19 +7,19 @@ from typing import Any
 
 import numpy as np
 
-from flowmcmc.arguments import shown
+from flowmcmc.ground.arguments import describe_value
 
 __all__ = [
     "CHAINS",
     "FLOW",
-    "central",
+    "axis_ends",
     "check_path",
-    "chosen",
     "colours_of",
     "draw_rows",
-    "every",
     "new_figure",
-    "saved",
+    "save_figure",
+    "select_coordinates",
+    "thinning",
 ]
 
 CHAINS, FLOW = "0.7", "C1"  # colours
@@ -50,7 +50,7 @@ def check_path(path) -> None:
     if path is None or hasattr(path, "write"):
         return
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(f"path must name a file, such as 'picture.png'; got {shown(path)}.")
+        raise TypeError(f"path must name a file, such as 'picture.png'; got {describe_value(path)}.")
     file = Path(path)
     known = new_figure(1, 1).canvas.get_supported_filetypes()
     if file.is_dir():
@@ -65,7 +65,7 @@ def check_path(path) -> None:
         raise PermissionError(f"path {file} may not be written by this user: name a file elsewhere.")
 
 
-def saved(figure, path):
+def save_figure(figure, path):
     """The figure, also written to `path` if that is not None."""
     if path is not None:
         figure.savefig(path, dpi=120)
@@ -80,7 +80,9 @@ def colours_of(num_modes: int) -> np.ndarray:
     return colormaps["tab10" if few else "tab20"](np.arange(num_modes) % (10 if few else 20))[:, :3]
 
 
-def chosen(names: list[str], coordinates: Sequence[str] | None, num_default: int) -> tuple[list[int], list[str]]:
+def select_coordinates(
+    names: list[str], coordinates: Sequence[str] | None, num_default: int
+) -> tuple[list[int], list[str]]:
     """Where `coordinates` stand among `names`, and the names; None takes the first ones."""
     if coordinates is None:
         return list(range(len(names)))[:num_default], names[:num_default]
@@ -92,12 +94,12 @@ def chosen(names: list[str], coordinates: Sequence[str] | None, num_default: int
     return [names.index(name) for name in wanted], wanted
 
 
-def every(num: int, num_points: int = NUM_POINTS) -> slice:
+def thinning(num: int, num_points: int = NUM_POINTS) -> slice:
     """Evenly thins `num` rows to some `num_points`."""
     return slice(None, None, max(1, -(-num // num_points)))
 
 
-def central(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
+def axis_ends(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
     """Ends of an axis for `values` (n,) that belong to `groups` (n,): neither do long tails squeeze the rest, nor is a
     small group lost."""
     is_finite = np.isfinite(values)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from flowmcmc.arguments import check_counts, check_tree
-from flowmcmc.diagnostics import coordinate_names, draws_of
-from flowmcmc.plots.parts import FLOW, check_path, chosen, draw_rows, new_figure, saved
+from flowmcmc.ground.arguments import check_counts, check_tree
+from flowmcmc.plots.parts import FLOW, check_path, draw_rows, new_figure, save_figure, select_coordinates
+from flowmcmc.reading.diagnostics import coordinate_names, draws_of
 
 __all__ = ["plot_ranks", "plot_warmup"]
 
@@ -61,7 +61,7 @@ def plot_warmup(datatree, path: str | Path | None = None):
     for axis in (rates, losses):
         if axis.lines:
             axis.legend()
-    return saved(figure, path)
+    return save_figure(figure, path)
 
 
 def plot_ranks(
@@ -97,7 +97,7 @@ def plot_ranks(
     check_counts({"num_bins": num_bins})
     from arviz_stats.base.array import array_stats
 
-    columns, names = chosen(coordinate_names(datatree), coordinates, 4)
+    columns, names = select_coordinates(coordinate_names(datatree), coordinates, 4)
     draws = draws_of(datatree)[:, :, columns]
     num_chains, num_draws, _ = draws.shape
     num_bins = max(1, min(num_bins, num_draws // 5))
@@ -113,4 +113,4 @@ def plot_ranks(
         axis.set(xlabel="rank", title=name)
         axis.label_outer()
     figure.colorbar(image, ax=axes, label="draws / expected", ticks=[0, 1, 2], extend="max")
-    return saved(figure, path)
+    return save_figure(figure, path)

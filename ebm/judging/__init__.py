@@ -1,0 +1,1 @@
+"""Whether a trained model is right: likelihood brackets, tests against data, pictures."""

@@ -1,0 +1,116 @@
+r"""2-d models on a grid of cells: log Z and mode weights, exact to its resolution.
+
+    log Z = log sum_i exp(log rho(x_i) - E(x_i)) + log(area of a cell)
+
+It needs no sampler, so it judges all that do.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ebm.model import Model, check_model
+from flowmcmc.ground.checks import check_scalar
+
+__all__ = ["Grid", "grid", "grid_mode_weights", "labelled", "log_densities"]
+
+BATCH = 10_000  # positions at once, to bound memory
+MARGIN = 20  # around the box, a strip of one twentieth of it is looked at too
+LOST = 1e-3  # mass outside that is too much
+
+
+class Grid(NamedTuple):
+    """Centres of cells `points` (n, 2), normalised log densities `log_prob` (n,) there, and `log_z` in nats."""
+
+    points: np.ndarray
+    log_prob: np.ndarray
+    log_z: float
+
+
+def grid(model: Model, theta: Any, *, low, high, num: int = 400) -> Grid:
+    """The model on num x num cells of a box, for positions that are arrays (2,).
+
+    Parameters
+    ----------
+    model, theta
+        An energy with its tilt, and parameters.
+    low, high
+        Corners of the box: numbers, or one for each coordinate.
+    num
+        Cells along each side.
+
+    Raises
+    ------
+    ValueError
+        If the box is empty, leaves out mass (seen in a strip around it, a twentieth of its width), or the density is
+        NaN, +inf or zero on all of it.
+    """
+    low, high = np.broadcast_to(np.asarray(low, float), (2,)), np.broadcast_to(np.asarray(high, float), (2,))
+    if not (low < high).all():
+        raise ValueError(f"low must be below high in both coordinates, got {low} and {high}.")
+    if num < 2:
+        raise ValueError(f"num must be at least 2, got {num}.")
+    check_model(model)
+    check_scalar("the model's log density", lambda x: model.logdensity(theta, x), jnp.zeros(2))
+    strip = max(1, num // MARGIN)
+    width = (high - low) / num
+    steps = np.arange(-strip, num + strip) + 0.5
+    axes = [low[k] + width[k] * steps for k in range(2)]
+    points = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1)
+    values = np.asarray(log_densities(model, theta, jnp.asarray(points.reshape(-1, 2))), float).reshape(
+        points.shape[:2]
+    )
+    is_inside = np.zeros(values.shape, bool)
+    is_inside[strip:-strip, strip:-strip] = True
+    if invalid := int((np.isnan(values) | (values == np.inf)).sum()):
+        raise ValueError(f"the log density is NaN or +inf at {invalid} points in or beside the box: mend theta.")
+    if not np.isfinite(values[is_inside]).any():
+        raise ValueError(f"the density is zero at every point between low = {low} and high = {high}: move the box.")
+    log_mass = np.logaddexp.reduce(values[is_inside])
+    outside = np.exp(np.logaddexp.reduce(values[~is_inside]) - np.logaddexp.reduce(values, axis=None))
+    if outside > LOST:
+        raise ValueError(
+            f"a share of {outside:.2g} of the mass lies just outside low = {low}, high = {high}: widen the box."
+        )
+    log_z = log_mass + np.log(width).sum()
+    return Grid(points[is_inside], values[is_inside] - log_z, float(log_z))
+
+
+@partial(jax.jit, static_argnums=0)
+def log_densities(model, theta, positions):
+    """Unnormalised, at positions (n, ...)."""
+    return jax.lax.map(partial(model.logdensity, theta), positions, batch_size=BATCH)
+
+
+def grid_mode_weights(grid: Grid, labels: Callable) -> np.ndarray:
+    """Mass of each mode, (modes,).
+
+    Parameters
+    ----------
+    grid
+        Of `grid`.
+    labels
+        From points (n, 2) to integers (n,) from 0.
+
+    Raises
+    ------
+    ValueError
+        If `labels` does not return one integer, at least 0, for each point.
+    """
+    mass = np.exp(grid.log_prob - np.logaddexp.reduce(grid.log_prob))
+    return np.bincount(labelled(labels, grid.points, len(mass)), weights=mass)
+
+
+def labelled(labels: Callable, positions, num: int) -> np.ndarray:
+    """What `labels` returns, checked."""
+    found = np.asarray(labels(positions))
+    if found.shape != (num,) or not np.issubdtype(found.dtype, np.integer) or found.min() < 0:
+        raise ValueError(
+            f"labels must map {num} positions to {num} integers from 0; it returned shape {found.shape} of dtype "
+            f"{found.dtype}{f' with a smallest of {found.min()}' if found.size else ''}."
+        )
+    return found

@@ -1,0 +1,1 @@
+"""Where negatives come from: Markov chains, Langevin moves, weighted draws. Each is a `NegativeSampler`."""

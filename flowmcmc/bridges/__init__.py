@@ -1,0 +1,1 @@
+"""Models of other libraries, and constrained parameters, as densities; one file each."""

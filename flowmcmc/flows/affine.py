@@ -1,0 +1,81 @@
+"""Rows of states in units of their own mean and deviations, where every flow is fitted, and the map that leads back."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.scipy.linalg import solve_triangular
+
+from flowmcmc.base import Array, PyTree
+from flowmcmc.flows.em import covariance_cholesky, fit_mixture
+from flowmcmc.flows.mixture import Mixture, from_cholesky
+from flowmcmc.ground.trees import is_nonconstant
+
+__all__ = ["Affine", "factor_of", "fit_base", "flatten", "log_det_affine", "standardise", "whiten"]
+
+
+class Affine(NamedTuple):
+    """x = loc + scale * (cholesky @ y); shapes (d,), (d,), (d, d), the last lower triangular."""
+
+    loc: Array
+    scale: Array
+    cholesky: Array
+
+
+def flatten(positions: PyTree) -> Array:
+    """Positions with a leading axis as rows (n, d)."""
+    return jax.vmap(lambda position: ravel_pytree(position)[0])(positions)
+
+
+def log_det_affine(scale: Array, cholesky: Array) -> Array:
+    """log |det| of the affine map."""
+    return jnp.sum(jnp.log(scale)) + jnp.sum(jnp.log(jnp.diagonal(cholesky)))
+
+
+def standardise(rows: Array, weights: Array) -> tuple[Affine, Array]:
+    """Affine map with the weighted mean and covariance of `rows`, and the rows in units of `scale` about `loc`."""
+    share = (weights / jnp.sum(weights))[:, None]
+    loc = jnp.sum(share * rows, axis=0)
+    deviation = jnp.sqrt(jnp.sum(share * (rows - loc[None]) ** 2, axis=0))
+    is_constant = ~is_nonconstant(deviation, loc)
+    scale = jnp.where(is_constant, 1.0, deviation)
+    points = (rows - loc[None]) / scale[None]
+    correlation = (share * points).T @ points
+    correlation = correlation + jnp.diag(is_constant.astype(rows.dtype))
+    return Affine(loc, scale, covariance_cholesky(correlation, jnp.sum(weights))), points
+
+
+def factor_of(weighted: Array, ridge: float) -> Array:
+    """Lower triangular root of ``weighted.T @ weighted`` and `ridge` of each deviation, rows (n, d). Nothing is
+    squared: in a neck, or along a ridge, all but one direction are tiny."""
+    small = jnp.diag(ridge * jnp.sqrt(jnp.sum(weighted**2, axis=0)) + 1e-12)
+    return jnp.linalg.qr(jnp.concatenate([weighted, small]), mode="r").T
+
+
+def fit_base(
+    rng_key: Array,
+    affine_map: Affine,
+    points: Array,
+    weights: Array,
+    heldout: Array,
+    heldout_weights: Array,
+    mixture: Mixture,
+    earlier: Mixture,
+) -> Mixture:
+    """The best mixture of `points`, in units of `affine_map.scale` about its `loc`, as `standardise` gives both.
+    `heldout` rows are in the units from before; of the `earlier` fit only the number of components matters."""
+    heldout_points = (heldout - affine_map.loc[None]) / affine_map.scale[None]
+    one = mixture.cholesky.at[0].set(affine_map.cholesky)
+    start = from_cholesky(mixture.log_weights, mixture.means, one)
+    in_use = jnp.sum(jnp.isfinite(earlier.log_weights))
+    return fit_mixture(rng_key, points, weights, heldout_points, heldout_weights, start, in_use)
+
+
+def whiten(mixture: Mixture, cholesky: Array) -> Mixture:
+    """The same mixture in coordinates y with x = cholesky @ y."""
+
+    def solve(right):
+        return solve_triangular(cholesky, right, lower=True)
+
+    return from_cholesky(mixture.log_weights, jax.vmap(solve)(mixture.means), jax.vmap(solve)(mixture.cholesky))

@@ -1,0 +1,158 @@
+"""Looking at arguments before a library complains about them in its own terms: what was seen, what to pass."""
+
+import operator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flowmcmc.base import Array, PyTree
+
+__all__ = [
+    "as_arrays",
+    "check_callables",
+    "check_counts",
+    "check_flow_type",
+    "check_has",
+    "check_local",
+    "check_numbers",
+    "check_optimizer",
+    "check_result",
+    "check_sampler",
+    "check_tree",
+    "describe_value",
+    "hashable",
+]
+
+
+def check_counts(counts: dict[str, Any], smallest: int = 1) -> None:
+    """Raise TypeError or ValueError unless each value is an integer of at least `smallest`."""
+    for name, value in counts.items():
+        try:
+            number = operator.index(value)
+        except TypeError:
+            raise TypeError(f"{name} must be an integer, got {describe_value(value)}.") from None
+        if number < smallest:
+            raise ValueError(f"{name} must be at least {smallest}, got {value}.")
+
+
+def check_numbers(numbers: dict[str, Any]) -> None:
+    """Raise TypeError unless each value is one real number."""
+    for name, value in numbers.items():
+        if isinstance(value, (str, bytes)) or np.shape(value) or not np.isrealobj(value):
+            raise TypeError(f"{name} must be a number, got {describe_value(value)}.")
+        try:
+            float(value)
+        except (TypeError, ValueError):
+            raise TypeError(f"{name} must be a number, got {describe_value(value)}.") from None
+
+
+def check_callables(functions: dict[str, Any], example: str) -> None:
+    """Raise TypeError unless each value can be called; `example` says what could be."""
+    for name, value in functions.items():
+        if not callable(value):
+            raise TypeError(f"{name} must be a function, such as {example}; got {describe_value(value)}.")
+
+
+def check_has(name: str, value: Any, attributes: tuple[str, ...], example: str) -> None:
+    """Raise TypeError unless `value` has all `attributes`."""
+    if not all(hasattr(value, attribute) for attribute in attributes):
+        raise TypeError(f"{name} must be {example}; got {describe_value(value)}.")
+
+
+def check_flow_type(flow: Any) -> None:
+    """Raise TypeError unless `flow` has the three functions of a `Flow`."""
+    if not all(callable(getattr(flow, name, None)) for name in ("init", "sample_and_log_prob", "log_prob")):
+        raise TypeError(f"flow must be a Flow, such as flowmcmc.real_nvp(position); got {describe_value(flow)}.")
+
+
+def check_local(local: Any) -> None:
+    """Raise TypeError unless `local` is a constructor of kernels."""
+    check_callables({"local": local}, "blackjax.mala itself, not blackjax.mala(logdensity_fn, step_size)")
+
+
+def check_sampler(algorithm: Any) -> None:
+    """Raise TypeError unless it is a `SamplingAlgorithm`; BlackJAX's constructors have an ``init`` but no ``step``."""
+    check_has(
+        "algorithm", algorithm, ("init", "step"), "a SamplingAlgorithm, such as blackjax.mala(logdensity_fn, 0.1)"
+    )
+
+
+def check_result(result: Any) -> None:
+    """Raise TypeError unless it is a `SampleResult`; a DataTree holds no flow and no density."""
+    check_has("result", result, ("logdensity_fn", "params"), "what flowmcmc.sample returned")
+
+
+def check_tree(tree: Any) -> None:
+    """Raise TypeError unless it is a DataTree."""
+    check_has("datatree", tree, ("children", "attrs"), "a SampleResult or a DataTree with posterior (arviz.from_dict)")
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Raise TypeError unless it is optax's."""
+    check_has("optimizer", optimizer, ("init", "update"), "an optax optimiser, such as optax.adam(1e-3)")
+
+
+class ByIdentity:
+    """What it wraps, equal to itself alone: for callables that have no hash."""
+
+    def __init__(self, wrapped):
+        self.wrapped = wrapped
+
+    def __call__(self, *args):
+        return self.wrapped(*args)
+
+    def __getattr__(self, name):
+        if name == "wrapped":  # not yet there, as in a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.wrapped, name)
+
+    def __hash__(self):
+        return id(self.wrapped)
+
+    def __eq__(self, other):
+        return isinstance(other, ByIdentity) and self.wrapped is other.wrapped
+
+
+def hashable(value: Any) -> Any:
+    """The value, by its identity where it has no hash (a dataclass with data, say): compiled code is kept by it."""
+    try:
+        hash(value)
+    except TypeError:
+        return ByIdentity(value)
+    return value
+
+
+def as_arrays(tree: PyTree, name: str = "positions", hint: str = "") -> PyTree:
+    """JAX arrays in place of whatever the leaves are; raise TypeError for a leaf that is no array of numbers."""
+    try:
+        return jax.tree.map(jnp.asarray, tree)
+    except (TypeError, ValueError) as error:
+        why = str(error.__cause__ or error).splitlines()[0].rstrip(".")
+        raise TypeError(f"{name} must be made of arrays of numbers: {why}{hint}.") from error
+
+
+def describe_value(value: Any) -> str:
+    """A value in a few characters, its type where that says more."""
+    if value is None or isinstance(value, (bool, int, float, str, np.number)):
+        return repr(value)[:60]
+    return f"a {type(value).__name__}" + (f" ({value.__name__})" if hasattr(value, "__name__") else "")
+
+
+def as_key(rng_key) -> Array:
+    """A typed key from a typed key, a raw key or an int seed."""
+    if isinstance(rng_key, (int, np.integer)) and not isinstance(rng_key, bool):
+        if not -(2**63) <= rng_key < 2**63:
+            raise ValueError(f"rng_key = {rng_key} is too large a seed: take one of at most 63 bits.")
+        return jax.random.key(int(rng_key))
+    if isinstance(rng_key, (jax.Array, np.ndarray)):
+        rng_key = jnp.asarray(rng_key)
+        if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) and rng_key.shape == ():
+            return rng_key
+        if rng_key.dtype == jnp.uint32 and rng_key.ndim == 1:
+            return jax.random.wrap_key_data(rng_key)
+    raise TypeError(
+        f"rng_key must be one JAX key (jax.random.key(0)) or an int seed, got {type(rng_key).__name__}"
+        f"{getattr(rng_key, 'shape', '')}."
+    )

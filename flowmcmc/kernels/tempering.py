@@ -1,0 +1,174 @@
+r"""From a broad density to the target without knowing its modes: BlackJAX's adaptive tempered SMC.
+
+    pi_t(x) = start(x)^(1 - lambda_t) p(x)^lambda_t,   0 = lambda_0 < ... < lambda_T = 1
+
+Each stage raises lambda as far as the particles' weights allow, resamples, and moves every particle. The scale of the
+moves is that of the particles, and their step size follows their acceptance. Del Moral, Doucet, Jasra, JRSS B 68, 2006.
+"""
+
+from collections.abc import Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+from blackjax.smc import adaptive_tempered, resampling
+from tqdm import tqdm
+
+from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree
+from flowmcmc.ground.arguments import as_key, check_counts, check_local, check_numbers, hashable
+from flowmcmc.ground.checks import check_start
+from flowmcmc.ground.compiling import compiler_options, strongly_typed
+from flowmcmc.kernels import scaled as local_kernel
+
+__all__ = ["Particles", "is_density", "tempered_smc"]
+
+MAX_STAGES = 500
+IMPOSSIBLE = -1e20  # finite, so that zero times it is zero
+
+
+class Particles(NamedTuple):
+    """What `tempered_smc` returns.
+
+    Attributes
+    ----------
+    positions
+        Particle axis first, equally weighted.
+    log_z
+        Estimate of the target's log integral, nats.
+    tempering, acceptance_rate
+        For each stage the inverse temperature reached, and the mean acceptance of the moves before it.
+    """
+
+    positions: PyTree
+    log_z: float
+    tempering: np.ndarray
+    acceptance_rate: np.ndarray
+
+
+def is_density(value) -> bool:
+    """Whether `value` can draw and weigh positions, as `flowmcmc.normal` or a NumPyro distribution can."""
+    return callable(getattr(value, "sample", None)) and callable(getattr(value, "log_prob", None))
+
+
+def tempered_smc(
+    rng_key: Array | int,
+    logdensity_fn: LogDensity,
+    start,
+    *,
+    num_particles: int = 2000,
+    local: LocalKernel = blackjax.mala,
+    num_local_steps: int = 10,
+    target_ess: float = 0.6,
+    target_acceptance_rate: float = 0.65,
+    progress_bar: bool = True,
+) -> Particles:
+    """Particles at the target, moved there from `start`.
+
+    They find modes that hold a fair share of the mass wherever `start` reaches; the modes' weights are as good as the
+    number of particles, which is what chains with flow proposals make exact.
+
+    Parameters
+    ----------
+    rng_key
+        A key or an int seed.
+    logdensity_fn
+        Unnormalised log density of one position; NaN counts as zero density.
+    start
+        A normalised density that covers the target, with ``sample(rng_key)`` and ``log_prob(position)``:
+        ``flowmcmc.normal(position, scale=10.0)``, ``flowmcmc.uniform``, or a NumPyro distribution.
+    num_particles
+        How many.
+    local, num_local_steps, target_acceptance_rate
+        The moves of a stage, as in `flowmcmc.adaptive`.
+    target_ess
+        Effective sample size of the weights, as a fraction, down to which each stage may go; more means more stages.
+    progress_bar
+        Show one, with the inverse temperature.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `start` is no density, an option is out of range, or the target is not reached in 500 stages.
+    """
+    if not is_density(start):
+        raise TypeError(
+            f"start must have sample(rng_key) and log_prob(position), as flowmcmc.normal(position, scale=10.0) has; "
+            f"got {type(start).__name__}."
+        )
+    check_counts({"num_particles": num_particles, "num_local_steps": num_local_steps})
+    check_local(local)
+    shares = {"target_ess": target_ess, "target_acceptance_rate": target_acceptance_rate}
+    check_numbers(shares)
+    for name, value in shares.items():
+        if not 0 < value < 1:
+            raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
+    rng_key, logdensity_fn = as_key(rng_key), hashable(logdensity_fn)
+    check_start(jax.random.fold_in(rng_key, 0), logdensity_fn, start)
+    key_start, key_run = (jax.random.fold_in(rng_key, index) for index in (1, 2))
+    options = (num_local_steps, target_ess, target_acceptance_rate)
+    plain = getattr(local, "differentiable", local)  # BlackJAX's top-level names cannot be hashed
+    stage = compile_stage(logdensity_fn, hashable(start.log_prob), plain, *options)
+    draw = lambda key: jax.vmap(start.sample)(jax.random.split(key, num_particles))
+    particles = jax.jit(draw, compiler_options=compiler_options(is_brief=True))(key_start)
+    dtype = jax.tree.leaves(particles)[0].dtype
+    state, step_size = strongly_typed((adaptive_tempered.init(particles), jnp.array(0.1, dtype)))
+    log_z, lambdas, rates = 0.0, [0.0], []
+    with tqdm(total=1.0, desc="tempering", disable=not progress_bar, leave=False) as bar:
+        while len(lambdas) <= MAX_STAGES:
+            # the stage after lambda = 1 resamples and moves at the target itself
+            is_last = lambdas[-1] > 1 - 1e-6
+            state, step_size, gain, rate = stage(jax.random.fold_in(key_run, len(lambdas)), state, step_size)
+            log_z, rates = log_z + float(gain), [*rates, float(rate)]
+            lambdas.append(float(state.tempering_param))
+            bar.update(round(lambdas[-1] - bar.n, 4))
+            bar.set_postfix(accepted=f"{rates[-1]:.2f}", refresh=False)
+            if is_last:
+                return Particles(state.particles, log_z, np.array(lambdas[1:]), np.array(rates))
+    raise ValueError(
+        f"after {MAX_STAGES} stages the tempering is still at {lambdas[-1]:.3g} of 1: start is too far from the target "
+        "(or much too broad); give one whose scale is nearer."
+    )
+
+
+@lru_cache(maxsize=16)
+def compile_stage(
+    logdensity_fn: LogDensity,
+    start_log_prob: Callable,
+    local: LocalKernel,
+    num_local_steps: int,
+    target_ess: float,
+    target_acceptance_rate: float,
+) -> Callable:
+    """One stage: resample, move at this lambda, raise it and weigh; ``(rng_key, state, step_size)`` to the new state
+    and step size, the gain of log Z, and the acceptance rate."""
+
+    def log_ratio(position):
+        ratio = logdensity_fn(position) - start_log_prob(position)
+        return jnp.where(jnp.isfinite(ratio), ratio, IMPOSSIBLE)
+
+    @partial(jax.jit, compiler_options=compiler_options())
+    def stage(rng_key, state, step_size):
+        scale = local_kernel.pooled_scale(state.particles, state.weights)
+
+        def algorithm(tempered: Callable):
+            return local_kernel.build(local, tempered, step_size, scale)
+
+        kernel = adaptive_tempered.build_kernel(
+            start_log_prob,
+            log_ratio,
+            lambda key, inner, tempered: algorithm(tempered).step(key, inner),
+            lambda position, tempered: algorithm(tempered).init(position),
+            resampling.systematic,
+            target_ess,
+        )
+        new, info = kernel(rng_key, state, num_local_steps, {})
+        rates = getattr(info.update_info, "acceptance_rate", jnp.full((), target_acceptance_rate))
+        rate = jnp.mean(jnp.where(jnp.isnan(rates), 0.0, rates))
+        # acceptance falls by some 0.4 for each factor of e, so that this goes most of the way and does not swing
+        new_step_size = step_size * jnp.exp(3 * (rate - target_acceptance_rate))
+        return strongly_typed((new, new_step_size.astype(step_size.dtype), info.log_likelihood_increment, rate))
+
+    return stage
