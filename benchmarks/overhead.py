@@ -19,7 +19,7 @@ from _targets import two_gaussians
 import flowmcmc
 from flowmcmc.choosing.candidates import default_local
 from flowmcmc.ground.compiling import compiler_options
-from flowmcmc.kernels import scaled as local_kernel
+from flowmcmc.kernels.scaled import scaled_kernel
 
 RESULT = Path(__file__).parent / "results" / "overhead.json"
 CHAINS = (10, 100, 1000, 10_000)
@@ -68,7 +68,7 @@ def measure(flow_name: str, dim: int, chains: int, rounds: int) -> dict:
     frozen = flowmcmc.freeze(
         target.logdensity_fn, local_constructor, flow, tuning, num_local_steps=LOCAL_STEPS, num_flow_steps=FLOW_STEPS
     )
-    kernel = local_kernel.build(
+    kernel = scaled_kernel(
         local_constructor, target.logdensity_fn, tuning.step_size, tuning.scale, params=tuning.params
     )
 

@@ -1,6 +1,7 @@
 """Looking at arguments before a library complains about them in its own terms: what was seen, what to pass."""
 
 import operator
+from functools import partial
 from typing import Any
 
 import jax
@@ -115,8 +116,25 @@ class ByIdentity:
         return isinstance(other, ByIdentity) and self.wrapped is other.wrapped
 
 
+class ByValue(partial):
+    """A `functools.partial` that equals another of the same function and the same arguments."""
+
+    @property
+    def key(self) -> tuple:
+        return hashable(self.func), self.args, tuple(sorted(self.keywords.items()))
+
+    def __hash__(self):
+        return hash(self.key)
+
+    def __eq__(self, other):
+        return isinstance(other, ByValue) and self.key == other.key
+
+
 def hashable(value: Any) -> Any:
-    """The value, by its identity where it has no hash (a dataclass with data, say): compiled code is kept by it."""
+    """The value, or an equal one that compiled programs can be kept by: a `functools.partial` counts by what it holds,
+    anything without a hash (a dataclass with data, say) by its identity."""
+    if type(value) is partial:
+        value = ByValue(value.func, *value.args, **value.keywords)
     try:
         hash(value)
     except TypeError:

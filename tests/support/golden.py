@@ -165,6 +165,13 @@ def given_isir():
     )
 
 
+def given_optimizer():
+    import optax
+
+    options = {"num_warmup": 60, "num_chains": 40, "num_particles": 400}
+    return default_run(two_gaussians, seed=4, optimizer=optax.adam(1e-5), **options)
+
+
 def given_neutra():
     import blackjax
     import jax.numpy as jnp
@@ -259,6 +266,7 @@ RUNS = {
     "dict": given_dict,
     "given spline": given_spline,
     "isir": given_isir,
+    "optimizer": given_optimizer,
     "neutra": given_neutra,
     "numpyro model": numpyro_model,
     "numpyro kernel": numpyro_kernel,
