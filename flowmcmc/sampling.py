@@ -12,20 +12,21 @@ import optax
 from jax.sharding import Mesh
 
 from flowmcmc.adaptation.adaptive import adaptive
+from flowmcmc.adaptation.batch import Loss, forward_kl
 from flowmcmc.adaptation.rounds import Tuning, freeze, with_tuning
-from flowmcmc.adaptation.training import learns_by_gradients
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.base import num_chains as count_chains
-from flowmcmc.choosing.candidates import Candidate, candidate_of, default_candidates
+from flowmcmc.choosing.candidates import Candidate, candidate_of, default_candidates, learns_by_gradients
 from flowmcmc.choosing.start import find_start
 from flowmcmc.choosing.warmup import WarmUp, WarmUpPlan, warm_up
-from flowmcmc.ground.arguments import as_key, check_counts, check_flow_type
+from flowmcmc.ground.arguments import check_counts, check_flow_type
 from flowmcmc.ground.checks import check_density, check_flow, check_positions, check_start
 from flowmcmc.ground.compiling import output_shape
-from flowmcmc.ground.devices import check_mesh, mesh_context, shard_chains
+from flowmcmc.ground.conversions import as_key
+from flowmcmc.ground.devices import check_mesh, shard_chains
+from flowmcmc.ground.sharding import mesh_context
 from flowmcmc.kernels.imh import imh
 from flowmcmc.kernels.tempering import is_density
-from flowmcmc.losses import Loss, forward_kl
 from flowmcmc.result import SampleResult
 from flowmcmc.running.checkpoint import Checkpoint, draw_in_blocks, load_or_compute, make_writable, place_like
 from flowmcmc.running.describe import describe_flow, describe_option, describe_run

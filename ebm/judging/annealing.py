@@ -18,8 +18,9 @@ from jax.core import Tracer
 
 from ebm.model import Model, check_model
 from flowmcmc.base import num_chains
-from flowmcmc.ground.arguments import as_key, check_counts
+from flowmcmc.ground.arguments import check_counts
 from flowmcmc.ground.checks import check_positions
+from flowmcmc.ground.conversions import as_key
 from flowmcmc.kernels.scaled import scaled_kernel
 
 __all__ = ["AIS", "ais", "ais_bracket", "reverse_ais"]

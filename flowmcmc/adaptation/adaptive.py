@@ -18,16 +18,16 @@ from blackjax.adaptation.step_size import DualAveragingAdaptationState
 from jax.tree_util import Partial
 
 from flowmcmc.adaptation import training
+from flowmcmc.adaptation.batch import Loss, forward_kl
 from flowmcmc.adaptation.rounds import RoundInfo, RoundSteps, Tuning, check_steps, take_round
 from flowmcmc.adaptation.step_size import step_size_adaptation
 from flowmcmc.adaptation.training import Training, TrainingInfo, TrainingState
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm, num_chains
 from flowmcmc.ground.arguments import check_callables, check_counts, check_numbers, check_optimizer, hashable
 from flowmcmc.ground.compiling import as_partial
-from flowmcmc.ground.devices import on_chains, replicate
+from flowmcmc.ground.sharding import on_chains, replicate
 from flowmcmc.kernels.imh import imh
 from flowmcmc.kernels.scaled import pooled_scale
-from flowmcmc.losses import Loss, forward_kl
 
 __all__ = ["AdaptiveInfo", "AdaptiveState", "adaptive", "default_optimizer"]
 

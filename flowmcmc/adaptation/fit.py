@@ -9,11 +9,12 @@ import optax
 
 from flowmcmc.adaptation import training
 from flowmcmc.adaptation.adaptive import default_optimizer
+from flowmcmc.adaptation.batch import forward_kl
 from flowmcmc.adaptation.training import Training
 from flowmcmc.base import Array, Flow, PyTree, num_chains
-from flowmcmc.ground.arguments import as_key, check_counts, check_flow_type, check_optimizer
+from flowmcmc.ground.arguments import check_counts, check_flow_type, check_optimizer
 from flowmcmc.ground.checks import check_flow, check_positions
-from flowmcmc.losses import forward_kl
+from flowmcmc.ground.conversions import as_key
 
 __all__ = ["fit_flow"]
 

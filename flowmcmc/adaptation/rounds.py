@@ -12,16 +12,9 @@ import jax.numpy as jnp
 from jax.tree_util import Partial
 
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
-from flowmcmc.ground.arguments import (
-    check_callables,
-    check_counts,
-    check_flow_type,
-    check_has,
-    check_local,
-    hashable,
-)
+from flowmcmc.ground.arguments import check_callables, check_counts, check_flow_type, check_has, check_local, hashable
 from flowmcmc.ground.compiling import as_partial
-from flowmcmc.ground.devices import on_chains
+from flowmcmc.ground.sharding import on_chains
 from flowmcmc.kernels.compose import cycle, vmap_chains
 from flowmcmc.kernels.imh import imh
 from flowmcmc.kernels.scaled import count_divergences, scaled_kernel

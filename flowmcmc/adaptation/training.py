@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import optax
 
 from flowmcmc.adaptation import reservoir
+from flowmcmc.adaptation.batch import Batch, Loss
 from flowmcmc.adaptation.reservoir import Reservoir
 from flowmcmc.base import Array, Flow, LogDensity, PyTree
-from flowmcmc.ground.compiling import output_shape
 from flowmcmc.ground.trees import stop_gradients
-from flowmcmc.losses import Batch, Loss
 
 __all__ = [
     "Training",
@@ -28,7 +27,6 @@ __all__ = [
     "is_refit_round",
     "is_trained",
     "learn",
-    "learns_by_gradients",
     "refit",
     "remember",
     "remember_rounds",
@@ -203,11 +201,6 @@ def is_trained(flow: Flow, params: PyTree) -> bool:
     """Whether gradients have anything to train in `params`, arrays or their shapes."""
     mask = True if flow.trainable is None else flow.trainable(params)
     return any(jax.tree.leaves(jax.tree.map(lambda is_on, part: is_on and bool(jax.tree.leaves(part)), mask, params)))
-
-
-def learns_by_gradients(flow: Flow, position: PyTree) -> bool:
-    """The same of a flow that has no parameters yet."""
-    return is_trained(flow, output_shape(flow.init, jax.random.key(0), position))
 
 
 def heldout_loss(state: TrainingState, params: PyTree, flow: Flow) -> Array:

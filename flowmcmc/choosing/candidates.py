@@ -9,16 +9,18 @@ from functools import partial
 from typing import NamedTuple
 
 import blackjax
+import jax
 import numpy as np
 
+from flowmcmc.adaptation.training import is_trained
 from flowmcmc.base import Flow, LocalKernel, PyTree
 from flowmcmc.choosing.calibration import HOPELESS, MIN_FIRST_GAIN
 from flowmcmc.choosing.shapes import is_product, is_ridge, product_threshold
-from flowmcmc.flows import bent_mixture, funnel_mixture, gaussian_mixture, marginal_mixtures, real_nvp
+from flowmcmc.ground.compiling import output_shape
 from flowmcmc.kernels.jittered import jittered, within_modes
 from flowmcmc.kernels.neutra import neutra
 
-__all__ = ["LOCAL", "Candidate", "Evidence", "Outlook", "candidate_of", "default_candidates"]
+__all__ = ["LOCAL", "Candidate", "Evidence", "Outlook", "candidate_of", "default_candidates", "learns_by_gradients"]
 
 LOCAL = jittered(partial(blackjax.hmc, num_integration_steps=8))
 LATENT = jittered(partial(blackjax.hmc, num_integration_steps=4))
@@ -76,6 +78,9 @@ class Candidate(NamedTuple):
 
 def default_candidates(position: PyTree) -> list[Candidate]:
     """From the cheapest to the dearest: for modes, independent wells, a neck, a ridge, any shape of mode, several."""
+    # a run with a flow of the user's needs none of them
+    from flowmcmc.flows import bent_mixture, funnel_mixture, gaussian_mixture, marginal_mixtures, real_nvp
+
     mixture, marginals = gaussian_mixture(position), marginal_mixtures(position)
     funnel, bent = funnel_mixture(position), bent_mixture(position)
     layers, both = real_nvp(position, num_components=1, num_layers=8), real_nvp(position)
@@ -96,6 +101,11 @@ def candidate_of(flow: Flow) -> Candidate:
     if flow.metric is not None:
         return Candidate("given", flow, within_modes(LOCAL, flow))
     return Candidate("given", flow, LOCAL if flow.bijection is None else neutra(LATENT, flow))
+
+
+def learns_by_gradients(flow: Flow, position: PyTree) -> bool:
+    """Whether gradients have anything to train in a flow; what they leave is fitted."""
+    return is_trained(flow, output_shape(flow.init, jax.random.key(0), position))
 
 
 def product_outlook(evidence: Evidence) -> Outlook:

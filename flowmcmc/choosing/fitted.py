@@ -25,10 +25,11 @@ from flowmcmc.adaptation.training import TrainingInfo
 from flowmcmc.base import Array, Flow, PyTree, SamplingAlgorithm, num_chains
 from flowmcmc.choosing.calibration import GROWTH, LAST_FIT, RECENT, ROUNDS, SLOT_NUMBERS, SLOTS
 from flowmcmc.ground.compiling import compile_for, strongly_typed
-from flowmcmc.ground.devices import on_chains, replicate
-from flowmcmc.ground.trees import concatenate_coordinates, layout_of, raveled
+from flowmcmc.ground.leaves import concatenate_coordinates
+from flowmcmc.ground.sharding import on_chains, replicate
+from flowmcmc.ground.trees import layout_of, raveled
 from flowmcmc.reading.edges import edges, reach
-from flowmcmc.running.run import CHUNK_SIZE, Trace, compile_chunk, fetch_rows, keep_all, progress_postfix
+from flowmcmc.running.run import CHUNK_SIZE, Trace, compile_chunk, fetch_rows, keep_all, no_rounds, progress_postfix
 
 __all__ = [
     "FitRounds",
@@ -140,8 +141,7 @@ def rounds_with_fits(
             done = sum(len(piece.info.step_size) for piece in pieces)
             warnings.warn(f"interrupted after {done} of {limit} rounds; returning what was done so far.", stacklevel=2)
     if not pieces:
-        shapes = jax.eval_shape(advance, key_rounds, FrozenState(state.position, state.tuning), 0, 0)[1]
-        kept = jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)
+        kept = no_rounds(frozen.step, keep_all, FrozenState(state.position, state.tuning))
         pieces = [
             how.keep(state._replace(position=kept.position), adaptive_info(state, kept.info, np.zeros((), dtype)))
         ]

@@ -18,8 +18,8 @@ from flowmcmc.choosing.calibration import (
     MIN_GAIN,
     OFTEN,
 )
-from flowmcmc.reading.diagnostics import longest_run
 from flowmcmc.reading.edges import CUT_OFF
+from flowmcmc.reading.waits import longest_run
 from flowmcmc.running.run import Trace
 
 __all__ = ["BlockStats", "Trial", "block_stats", "choose", "efficiency", "is_enough", "is_sufficient"]

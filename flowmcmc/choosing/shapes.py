@@ -6,7 +6,7 @@ from scipy.stats import differential_entropy
 
 from flowmcmc.adaptation.reservoir import Reservoir, capacity
 from flowmcmc.choosing.calibration import CLIP, DOUBT, FEW, PRODUCT, RIDGE
-from flowmcmc.ground.trees import concatenate_coordinates
+from flowmcmc.ground.leaves import concatenate_coordinates
 
 __all__ = ["is_product", "is_ridge", "product_entropy", "product_threshold", "stored_states"]
 

@@ -27,7 +27,7 @@ from flowmcmc.choosing.calibration import (
     STARVED,
     STILL_LEARNING,
 )
-from flowmcmc.choosing.candidates import Candidate, Evidence, Outlook
+from flowmcmc.choosing.candidates import Candidate, Evidence, Outlook, learns_by_gradients
 from flowmcmc.choosing.fitted import (
     FitRounds,
     FittedWarmUp,
@@ -161,7 +161,7 @@ def try_candidate(
     size = plan.num_rounds if is_single else max(1, int(BLOCK * plan.num_rounds))
     num_blocks = 1 if is_single else MAX_BLOCKS
     label = plan.progress_bar and ("warm-up" if is_single else f"warm-up, flow {index + 1}/{len(candidates)}")
-    if is_fitted := not training.learns_by_gradients(candidate.flow, position):
+    if is_fitted := not learns_by_gradients(candidate.flow, position):
         how = FitRounds(
             num_rounds=size,
             num_blocks=num_blocks,

@@ -14,7 +14,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from flowmcmc.base import Array, Bijection, Flow, PyTree
-from flowmcmc.ground.arguments import as_arrays, check_counts, check_numbers
+from flowmcmc.ground.arguments import check_counts, check_numbers
+from flowmcmc.ground.conversions import as_arrays
 from flowmcmc.ground.trees import Layout, flatten, layout_of, raveled, stop_gradients
 
 __all__ = ["Base", "Transport", "check_options", "pushforward"]

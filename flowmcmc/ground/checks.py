@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowmcmc.base import Flow, LogDensity, PyTree
-from flowmcmc.ground.arguments import as_arrays
 from flowmcmc.ground.compiling import compile_for, output_shape
-from flowmcmc.ground.trees import describe_shapes, leaf_names
+from flowmcmc.ground.conversions import as_arrays
+from flowmcmc.ground.leaves import describe_shapes, leaf_names
 
 __all__ = ["check_density", "check_flow", "check_names", "check_positions", "check_scalar", "check_start"]
 

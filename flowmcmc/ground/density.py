@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from flowmcmc.ground.arguments import as_arrays, describe_value
+from flowmcmc.ground.arguments import describe_value
+from flowmcmc.ground.conversions import as_arrays
 from flowmcmc.ground.trees import Layout, layout_of, raveled
 
 __all__ = ["Density", "normal", "uniform"]

@@ -1,26 +1,20 @@
-"""Pytrees of arrays: the layout of a position and its way to a vector and back, names of leaves, rows, a digest."""
+"""Positions as pytrees: their layout, the way to a vector and back, and which parts of parameters gradients reach."""
 
-import hashlib
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from flowmcmc.base import Array, PyTree
 
 __all__ = [
     "Layout",
-    "concatenate_coordinates",
-    "describe_shapes",
-    "digest",
     "flatten",
     "is_nonconstant",
     "layout_of",
-    "leaf_names",
     "raveled",
     "stop_gradients",
     "zeros",
@@ -64,32 +58,6 @@ def flatten(positions: PyTree) -> Array:
 def stop_gradients(mask: PyTree, params: PyTree) -> PyTree:
     """The same parameters, through which no gradient flows where `mask`, a prefix of their tree, is False."""
     return jax.tree.map(lambda is_on, part: part if is_on else jax.lax.stop_gradient(part), mask, params)
-
-
-def leaf_names(tree: PyTree) -> list[str]:
-    """A name for each leaf: dict keys and indices joined by dots, ``x`` for a bare array. A slash is a dot too, as a
-    DataTree allows none."""
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    return [jax.tree_util.keystr(path, simple=True, separator=".").replace("/", ".") or "x" for path, _ in paths]
-
-
-def describe_shapes(position: PyTree) -> str:
-    """Such as ``mu: (3,), tau: ()``."""
-    return ", ".join(f"{n}: {leaf.shape}" for n, leaf in zip(leaf_names(position), jax.tree.leaves(position)))
-
-
-def digest(leaves: list) -> str:
-    """SHA-256 of dtypes, shapes and bytes."""
-    found = hashlib.sha256()
-    for leaf in map(np.asarray, leaves):
-        found.update(f"{leaf.dtype}{leaf.shape}".encode())
-        found.update(np.ascontiguousarray(leaf).tobytes())
-    return found.hexdigest()
-
-
-def concatenate_coordinates(leaves) -> np.ndarray:
-    """Arrays that share their first two axes, (a, b, ...), as one (a, b, d)."""
-    return np.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=2)
 
 
 def is_nonconstant(deviation: Array, mean: Array) -> Array:

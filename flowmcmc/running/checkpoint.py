@@ -20,7 +20,7 @@ import numpy as np
 
 from flowmcmc.base import PyTree, SamplingAlgorithm
 from flowmcmc.ground.devices import mesh_of
-from flowmcmc.ground.trees import digest
+from flowmcmc.ground.leaves import digest
 from flowmcmc.running.run import CHUNK_SIZE, RunState, keep_all, run
 
 __all__ = ["Checkpoint", "draw_in_blocks", "load_or_compute", "make_writable", "place_like"]

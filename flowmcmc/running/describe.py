@@ -10,7 +10,7 @@ import numpy as np
 
 from flowmcmc.base import Flow, PyTree
 from flowmcmc.ground.compiling import output_shape
-from flowmcmc.ground.trees import describe_shapes, digest, leaf_names
+from flowmcmc.ground.leaves import describe_shapes, digest, leaf_names
 
 __all__ = ["describe_flow", "describe_option", "describe_run"]
 

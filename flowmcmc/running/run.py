@@ -18,11 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 from flowmcmc.base import Array, PyTree, SamplingAlgorithm
-from flowmcmc.ground.arguments import as_arrays, as_key, check_counts, check_sampler
+from flowmcmc.ground.arguments import check_counts, check_sampler
 from flowmcmc.ground.compiling import compile_for, strongly_typed
-from flowmcmc.ground.devices import mesh_context, mesh_of, replicate
+from flowmcmc.ground.conversions import as_arrays, as_key
+from flowmcmc.ground.devices import mesh_of
+from flowmcmc.ground.sharding import mesh_context, replicate
 
-__all__ = ["RunState", "Trace", "run"]
+__all__ = ["RunState", "Trace", "compile_chunk", "fetch_rows", "keep_all", "keep_info", "no_rounds", "run"]
 
 CHUNK_SECONDS = 0.5
 CHUNK_SIZE = 100
@@ -142,9 +144,14 @@ def run_chunks(rng_key, algorithm, positions, num_rounds, keep, chunk_size, prog
                 f"interrupted after {done} of {num_rounds} rounds; returning what was done so far.", stacklevel=3
             )
     if not fetched:
-        shapes = jax.eval_shape(advance, rng_key, begun.sampler, begun.round, 0)[1]
-        return begun, jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)
+        return begun, no_rounds(algorithm.step, keep, begun.sampler)
     return fetched[-1][0].state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *(piece for _, piece in fetched))
+
+
+def no_rounds(step: Callable, keep: Callable, state: Any) -> Any:
+    """What is kept of no round at all, for a run that is interrupted before its first."""
+    shapes = jax.eval_shape(lambda state: keep(*step(jax.random.key(0), state)), state)
+    return jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape), leaf.dtype), shapes)
 
 
 class Chunk(NamedTuple):

@@ -279,6 +279,7 @@ RUNS = {
 def run_alone(name: str) -> dict:
     """One run in a process of its own, in single precision; of two CPU devices where it needs them."""
     environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"} | {"JAX_PLATFORMS": "cpu"}
+    environment["PJRT_NPROC"] = "1"  # sums over arrays that threads share depend on how many there are
     if name == "two devices":
         environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     command = [sys.executable, __file__, "--one", name]
