@@ -76,7 +76,7 @@ def block_stats(trace: Trace) -> BlockStats:
     return BlockStats(rate, longest, bool(is_even), float(loss[half] - loss[-1]), float(loss[-1]))
 
 
-def is_enough(stats: BlockStats, max_wait: int = MAX_WAIT) -> bool:
+def is_enough(stats: BlockStats, max_wait: int) -> bool:
     """Whether proposals are accepted often enough and no chain waits longer than `max_wait` rounds."""
     return stats.acceptance_rate >= ENOUGH and stats.longest_wait <= max_wait
 
@@ -84,7 +84,7 @@ def is_enough(stats: BlockStats, max_wait: int = MAX_WAIT) -> bool:
 def is_sufficient(stats: BlockStats, worst_end: float, *, is_fitted: bool) -> bool:
     """Whether no dearer flow need be tried; one that is fitted may leave chains waiting for as long as layers would
     take to train."""
-    is_good = is_enough(stats, CHEAP_WAIT) or stats.is_even if is_fitted else is_enough(stats)
+    is_good = is_enough(stats, CHEAP_WAIT) or stats.is_even if is_fitted else is_enough(stats, MAX_WAIT)
     return is_good and worst_end >= CUT_OFF
 
 

@@ -22,6 +22,7 @@ from flowmcmc.choosing.calibration import (
     GAINS,
     HOPELESS,
     MAX_BLOCKS,
+    MAX_WAIT,
     MEMORY,
     NO_WAIT,
     STARVED,
@@ -235,7 +236,7 @@ def train_in_blocks(
         traces.append(trace)
         is_partial = len(trace.info.step_size) < size
         stats = block_stats(trace)
-        if is_partial or is_enough(stats) or stats.gain < STILL_LEARNING or stats.loss > lowest_loss:
+        if is_partial or is_enough(stats, MAX_WAIT) or stats.gain < STILL_LEARNING or stats.loss > lowest_loss:
             break
     return FittedWarmUp(run_state.sampler, concatenate_traces(traces), 1, size * len(traces), 1.0)
 
@@ -261,7 +262,7 @@ def continue_while_gaining(candidate: Candidate, gets_further: bool) -> Callable
         stats = block_stats(block)
         rate = stats.acceptance_rate
         rates.append(rate)
-        if not gets_further and (count(params) != 1 or rate < STARVED or is_enough(stats)):
+        if not gets_further and (count(params) != 1 or rate < STARVED or is_enough(stats, MAX_WAIT)):
             return False
         return rate > rates[-2] + GAINS or (gets_further and rate >= HOPELESS and stats.longest_wait > NO_WAIT)
 
