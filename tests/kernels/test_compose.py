@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import TARGETS, invariance_z, is_exact, push_ensemble, share_moved
-from helpers import flow_params as all_params
-from helpers import small_flow as flow_for
+from support.helpers import TARGETS, invariance_z, is_exact, push_ensemble, share_moved
+from support.helpers import flow_params as all_params
+from support.helpers import small_flow as flow_for
 
 from flowmcmc import cycle, imh, vmap_chains
 from flowmcmc.base import num_chains

@@ -6,13 +6,13 @@ The model is Gaussian, so that the gradient and log Z are known; errors come fro
 from functools import cache, partial
 
 import blackjax
-import gaussian_energy as gaussian
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from gaussian_energy import POSITION, law, mean_gradient, theta_at
 from jax.flatten_util import ravel_pytree
+from support import gaussian_energy as gaussian
+from support.gaussian_energy import POSITION, law, mean_gradient, theta_at
 
 from ebm.method import NegativeSampler, energy_gap, maximum_likelihood
 from ebm.negatives.chains import contrastive_divergence, local_tuning, persistent, short_run

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
-from targets import two_modes
+from support.targets import two_modes
 
 import flowmcmc
 from flowmcmc.adaptation.rounds import Tuning

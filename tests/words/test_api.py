@@ -1,6 +1,6 @@
 """Public names and signatures are those of ``api.txt``, and are documented.
 
-After a change on purpose: ``python tests/test_api.py > tests/api.txt`` and read its diff.
+After a change on purpose: ``python tests/words/test_api.py > tests/words/api.txt`` and read its diff.
 """
 
 import functools
@@ -86,7 +86,7 @@ CLASSES = {name: thing for name, thing in public().items() if isinstance(thing, 
 
 
 def test_names_and_signatures_are_those_of_the_snapshot():
-    assert snapshot() == SNAPSHOT.read_text(), "meant? python tests/test_api.py > tests/api.txt"
+    assert snapshot() == SNAPSHOT.read_text(), "meant? python tests/words/test_api.py > tests/words/api.txt"
 
 
 @pytest.mark.parametrize("name", [*FUNCTIONS, *CLASSES])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from jax.scipy.stats import norm
 
-RECIPES = (Path(__file__).parent.parent / "docs" / "recipes.md").read_text()
+RECIPES = (Path(__file__).parents[2] / "docs" / "recipes.md").read_text()
 PYMC, STAN = re.findall(r"```python\n(.*?)```", RECIPES, flags=re.DOTALL)
 Y = np.array([-3.1, -2.7, -3.4, 2.8, 3.3, 3.0, -2.9, 3.1])
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from targets import two_modes
+from support.targets import two_modes
 
 import flowmcmc
 from flowmcmc.choosing import warmup

@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from test_api import public
+from words.test_api import public
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 
 
@@ -29,7 +29,7 @@ def test_pages_are_in_the_table_of_contents_and_what_they_take_from_the_readme_i
 
 def test_quoted_messages_are_those_of_the_code():
     """What stands between numbers and dots; the words of an f-string are on one line here."""
-    code = "".join(path.read_text() for package in ("flowmcmc", "ebm") for path in (ROOT / package).glob("*.py"))
+    code = "".join(path.read_text() for package in ("flowmcmc", "ebm") for path in (ROOT / package).rglob("*.py"))
     code = re.sub(r'"\n\s*f?"', "", code)
     quotes = re.findall(r'^\| "(.*?)" \|', (DOCS / "remedies.md").read_text(), flags=re.MULTILINE)
     assert len(quotes) > 20

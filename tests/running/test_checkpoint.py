@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from targets import two_modes
+from support.targets import two_modes
 
 import flowmcmc
 
@@ -25,7 +25,7 @@ import jax, jax.numpy as jnp
 import flowmcmc
 jax.config.update("jax_enable_x64", True)
 sys.path.insert(0, sys.argv[2])
-from targets import two_modes
+from support.targets import two_modes
 
 flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)
 flowmcmc.sample(
@@ -117,7 +117,7 @@ def test_killed_at_any_moment(tmp_path):
     program.write_text(PROGRAM)
     for blocks in (1, 3):
         child = subprocess.Popen(
-            [sys.executable, program, folder, Path(__file__).parent], env=os.environ | {"JAX_PLATFORMS": "cpu"}
+            [sys.executable, program, folder, Path(__file__).parents[1]], env=os.environ | {"JAX_PLATFORMS": "cpu"}
         )
         waited = time.monotonic()
         while len(list(folder.glob("draws-*[0-9]"))) < blocks and time.monotonic() - waited < 120:

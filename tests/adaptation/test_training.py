@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from targets import normal, two_modes
+from support.targets import normal, two_modes
 
 import flowmcmc
 from flowmcmc import losses

@@ -1,12 +1,12 @@
 """Independent Metropolis-Hastings: its acceptance rule, against BlackJAX in law, and what it does with bad numbers."""
 
 import blackjax
-import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import TARGETS, flow_params, gaussian_flow, identity_error, small_flow
+from support import helpers
+from support.helpers import TARGETS, flow_params, gaussian_flow, identity_error, small_flow
 
 from flowmcmc import Flow, imh
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from targets import normal, two_modes
+from support.targets import normal, two_modes
 
 import flowmcmc
 from flowmcmc.running.run import first_rows, keep_all, keep_info

@@ -3,14 +3,14 @@
 from functools import partial
 
 import blackjax
-import gaussian_energy as gaussian
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from gaussian_energy import POSITION, law, theta_of
 from jax.scipy.stats import norm
+from support import gaussian_energy as gaussian
+from support.gaussian_energy import POSITION, law, theta_of
 
 from ebm.energy import conv, mlp
 from ebm.fitting import fit

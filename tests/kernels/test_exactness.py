@@ -3,14 +3,14 @@
 from functools import cache, partial
 
 import blackjax
-import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import NUM_DRAWS, TARGETS, Target, flow_params, gaussian_flow, invariance_z, is_exact, share_moved
-from helpers import small_flow as flow_for
+from support import helpers
+from support.helpers import NUM_DRAWS, TARGETS, Target, flow_params, gaussian_flow, invariance_z, is_exact, share_moved
+from support.helpers import small_flow as flow_for
 
 from flowmcmc import Flow, Tuning, adaptive, cycle, freeze, gaussian_mixture, imh, isir, jittered, vmap_chains
 from flowmcmc.kernels.jittered import within_modes

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from targets import normal as density
+from support.targets import normal as density
 
 import ebm
 import flowmcmc

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from targets import half_normal, two_modes
+from support.targets import half_normal, two_modes
 
 import flowmcmc
 

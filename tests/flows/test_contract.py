@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from helpers import TARGETS, THRESHOLD, identity_error, invariance_z, is_exact, push, share_moved
 from jax.flatten_util import ravel_pytree
 from scipy import integrate, stats
+from support.helpers import TARGETS, THRESHOLD, identity_error, invariance_z, is_exact, push, share_moved
 
 from flowmcmc import (
     Flow,

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from targets import two_modes
+from support.targets import two_modes
 
 import flowmcmc
 from flowmcmc.more import to_disk
@@ -28,7 +28,7 @@ import sys
 import jax
 jax.config.update("jax_enable_x64", True)
 sys.path.insert(0, sys.argv[2])
-from test_to_disk import draw, start
+from more.test_to_disk import draw, start
 draw(start(), 1_000_000, sys.argv[1], block=200)
 """
 OPTIONS = {"num_warmup": 10, "num_local_steps": 1, "num_flow_steps": 1, "num_samples": 5, "progress_bar": False}
@@ -141,7 +141,7 @@ def test_killed_at_any_moment(tmp_path):
 
     for draws in (200, 800):
         child = subprocess.Popen(
-            [sys.executable, program, folder, Path(__file__).parent], env=os.environ | {"JAX_PLATFORMS": "cpu"}
+            [sys.executable, program, folder, Path(__file__).parents[1]], env=os.environ | {"JAX_PLATFORMS": "cpu"}
         )
         waited = time.monotonic()
         while done() < draws and time.monotonic() - waited < 120:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from targets import half_normal, normal
+from support.targets import half_normal, normal
 
 import flowmcmc
 from flowmcmc.ground.checks import check_density, check_positions, check_start

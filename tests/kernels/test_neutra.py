@@ -3,15 +3,15 @@
 from functools import cache, partial
 
 import blackjax
-import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from helpers import TARGETS, Target, invariance_z, is_exact, share_moved
 from jax.flatten_util import ravel_pytree
 from jax.scipy.stats import norm
-from targets import two_modes
+from support import helpers
+from support.helpers import TARGETS, Target, invariance_z, is_exact, share_moved
+from support.targets import two_modes
 
 import flowmcmc
 from flowmcmc import Bijection, Flow, Tuning, adaptive, fit_flow, freeze, neutra, real_nvp

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from blackjax.smc import resampling
-from helpers import THRESHOLD
-from targets import two_modes
+from support.helpers import THRESHOLD
+from support.targets import two_modes
 
 import flowmcmc
 from flowmcmc.kernels import tempering
