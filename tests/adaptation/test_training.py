@@ -5,13 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.targets import normal, two_modes
+from support.targets import two_modes
 
 import flowmcmc
 from flowmcmc import losses
 from flowmcmc.adaptation import reservoir, training
-from flowmcmc.kernels.scaled import pooled_scale
-from flowmcmc.losses import Batch
 
 POSITIONS = jax.random.normal(jax.random.key(0), (20, 2)) + jnp.where(jnp.arange(20) % 2 == 0, 3.0, -3.0)[:, None]
 FLOW = flowmcmc.real_nvp(POSITIONS[0], num_layers=2, hidden=8, num_components=1)
@@ -122,64 +120,3 @@ def test_several_rounds_at_once_are_remembered_as_one_by_one(num_chains):
     for memory, expected in ((at_once.seen, state.seen), (at_once.heldout, state.heldout)):
         assert int(memory.count) == int(expected.count) <= reservoir.capacity(expected)
         assert np.array_equal(memory.positions, expected.positions)
-
-
-def test_the_reservoir_fills_then_forgets_slowly_and_drops_nan():
-    memory = reservoir.create(100, jnp.zeros(()))
-    used = jnp.ones(50, bool)
-    for step in range(2):
-        memory = reservoir.insert(
-            jax.random.uniform(jax.random.key(step), (50,)), memory, jnp.full(50, float(step)), used
-        )
-    assert sorted(np.asarray(memory.positions)) == [0.0] * 50 + [1.0] * 50
-    memory = reservoir.insert(jax.random.uniform(jax.random.key(3), (50,)), memory, jnp.full(50, jnp.nan), used)
-    assert memory.count == 100 and np.isfinite(memory.positions).all()
-    memory = reservoir.insert(jax.random.uniform(jax.random.key(4), (50,)), memory, jnp.full(50, 2.0), used)
-    left = np.bincount(np.asarray(memory.positions).astype(int), minlength=3)
-    assert 20 < left[2] <= 50 and left[0] > 15 and left[1] > 15
-
-
-def test_a_larger_reservoir_keeps_its_states_and_fills_the_new_slots():
-    memory = reservoir.create(10, jnp.zeros(()))
-    memory = reservoir.insert(
-        jax.random.uniform(jax.random.key(0), (25,)), memory, jnp.arange(25.0), jnp.ones(25, bool)
-    )
-    larger = reservoir.enlarge(memory, 3)
-    assert int(larger.count) == 10 and reservoir.capacity(larger) == 30
-    assert np.array_equal(larger.positions[:10], memory.positions)
-    larger = reservoir.insert(
-        jax.random.uniform(jax.random.key(1), (20,)), larger, 100 + jnp.arange(20.0), jnp.ones(20, bool)
-    )
-    assert np.array_equal(larger.positions[10:], 100 + np.arange(20.0))
-    assert np.array_equal(larger.positions[:10], memory.positions)
-
-
-def test_losses_agree_with_numbers_by_hand():
-    params = started().best
-    pool = POSITIONS.reshape(4, 5, 2)
-    log_weights = jnp.log(jnp.arange(1.0, 6.0)) * jnp.ones((4, 1))
-    batch = Batch(POSITIONS, pool, log_weights)
-    log_q = jax.vmap(FLOW.log_prob, (None, 0))(params, POSITIONS)
-    key = jax.random.key(0)
-    forward = losses.forward_kl(key, params, batch, FLOW, normal)
-    pooled = losses.pool_forward_kl(key, params, batch, FLOW, normal)
-    np.testing.assert_allclose(forward, -log_q.mean(), rtol=1e-5)
-    by_hand = -(log_q.reshape(4, 5) * np.arange(1, 6) / 15).sum(1).mean()
-    np.testing.assert_allclose(pooled, by_hand, rtol=1e-5)
-    both = losses.mixture((0.6, losses.forward_kl), (0.4, losses.pool_forward_kl))(key, params, batch, FLOW, normal)
-    np.testing.assert_allclose(both, 0.6 * forward + 0.4 * pooled, rtol=1e-5)
-
-
-def test_reverse_kl_is_zero_when_the_flow_is_the_target():
-    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), defensive=0.0)
-    params = flow.init(jax.random.key(0), jnp.zeros(2))
-    value = losses.reverse_kl(jax.random.key(1), params, Batch(POSITIONS, None, None), flow, normal)
-    np.testing.assert_allclose(value, -jnp.log(2 * jnp.pi), rtol=1e-5)
-
-
-def test_scales_are_powers_of_two_near_the_deviation():
-    rows = jnp.array([1e-6, 1.0, 1e6]) * jax.random.normal(jax.random.key(0), (1000, 3))
-    scale = np.asarray(pooled_scale(rows, jnp.ones(1000)))
-    assert (np.log2(scale) == np.round(np.log2(scale))).all()
-    np.testing.assert_allclose(np.log2(scale / [1e-6, 1.0, 1e6]), 0.0, atol=0.6)
-    assert pooled_scale(jnp.full((5, 1), 3.0), jnp.ones(5)) == 1.0

@@ -1,6 +1,4 @@
-"""The bridge to NumPyro: density and prior against its own, the kernel inside MCMC, simulation-based calibration."""
-
-import re
+"""The bridge to NumPyro: density and prior against its own, and simulation-based calibration."""
 
 import arviz as az
 import blackjax
@@ -13,24 +11,12 @@ import pytest
 from numpyro.distributions import constraints
 from numpyro.infer import MCMC
 from scipy import stats
+from support.models import Y, conjugate, posterior_mean_of_mu
 
 import flowmcmc
-from flowmcmc.bridges.numpyro_kernel import FlowMCMCState
 from flowmcmc.numpyro import FlowMCMC, from_numpyro
 
 QUIET = {"progress_bar": False}
-
-
-def conjugate(y=None):
-    """mu ~ N(0, 2), tau ~ Gamma(3, 2), y ~ N(mu, tau^-1/2); posterior known up to a constant."""
-    mu = numpyro.sample("mu", dist.Normal(0.0, 2.0))
-    tau = numpyro.sample("tau", dist.Gamma(3.0, 2.0))
-    numpyro.deterministic("sd", tau**-0.5)
-    with numpyro.plate("data", 5 if y is None else len(y)):
-        numpyro.sample("y", dist.Normal(mu, tau**-0.5), obs=y)
-
-
-Y = np.array([0.3, 1.4, -0.2, 0.9, 1.1])
 
 
 def test_density_prior_and_sites():
@@ -46,14 +32,6 @@ def test_density_prior_and_sites():
     draws = jax.vmap(bridge.prior.sample)(jax.random.split(jax.random.key(0), 4000))
     assert stats.kstest(np.asarray(draws["mu"]), stats.norm(0, 2).cdf).pvalue > 1e-4
     assert stats.kstest(np.exp(np.asarray(draws["tau"])), stats.gamma(3, scale=0.5).cdf).pvalue > 1e-4
-
-
-def posterior_mean_of_mu() -> float:
-    mu, tau = np.meshgrid(np.linspace(-4, 5, 800), np.linspace(1e-3, 9, 800), indexing="ij")
-    log_p = stats.norm(0, 2).logpdf(mu) + stats.gamma(3, scale=0.5).logpdf(tau)
-    log_p += sum(stats.norm(mu, tau**-0.5).logpdf(y) for y in Y)
-    p = np.exp(log_p - log_p.max())
-    return float((p * mu).sum() / p.sum())
 
 
 def test_sample_from_the_prior_gives_the_posterior_with_its_sites():
@@ -75,55 +53,6 @@ def kernel(**options) -> FlowMCMC:
     return FlowMCMC(conjugate, flow=flow, options=steps, **options)
 
 
-def test_the_kernel_in_mcmc(capsys):
-    mcmc = MCMC(kernel(), num_warmup=60, num_samples=300, num_chains=40, chain_method="vectorized", progress_bar=False)
-    mcmc.run(jax.random.key(0), Y, extra_fields=("potential_energy", "accept_prob", "flow_accept_prob"))
-    draws = mcmc.get_samples(group_by_chain=True)
-    assert draws["mu"].shape == draws["sd"].shape == (40, 300)
-    error = float(az.mcse(np.asarray(draws["mu"])))
-    assert abs(draws["mu"].mean() - posterior_mean_of_mu()) < 4.5 * error
-    extra = mcmc.get_extra_fields(group_by_chain=True)
-    assert extra["flow_accept_prob"].shape == (40, 300) and extra["flow_accept_prob"].mean() > 0.5
-    u = {"mu": draws["mu"][3, 7], "tau": jnp.log(draws["tau"][3, 7])}
-    np.testing.assert_allclose(extra["potential_energy"][3, 7], -from_numpyro(conjugate, Y).logdensity_fn(u), rtol=1e-9)
-    tree = az.from_numpyro(mcmc)
-    assert tree.posterior.sizes == {"chain": 40, "draw": 300}
-    assert set(tree.sample_stats.data_vars) == {"lp", "diverging", "acceptance_rate", "flow_accept_prob"}
-    np.testing.assert_allclose(tree.sample_stats["lp"], -extra["potential_energy"])
-    np.testing.assert_allclose(tree.sample_stats["acceptance_rate"], extra["accept_prob"])
-    assert {"mu", "tau", "sd"} == set(az.summary(tree).index)
-    mcmc.print_summary()
-    shown = capsys.readouterr().out
-    assert re.search(r"mean +std +median +5\.0% +95\.0% +n_eff +r_hat", shown) and "Number of divergences: 0" in shown
-    found = {line.split()[0]: line.split()[1:] for line in shown.splitlines() if len(line.split()) == 8}
-    assert set(found) == {"mu", "tau"}  # NumPyro leaves out deterministic sites
-    assert abs(float(found["mu"][0]) - float(draws["mu"].mean())) < 0.006 and float(found["mu"][6]) < 1.05
-    # production holds the tuning: the next run goes on with the same flow
-    tuning = mcmc.last_state.adaptive.tuning
-    mcmc.post_warmup_state = mcmc.last_state
-    mcmc.run(mcmc.post_warmup_state.rng_key, Y)
-    jax.tree.map(np.testing.assert_array_equal, tuning, mcmc.last_state.adaptive.tuning)
-
-
-def test_warmup_then_a_thinned_run_with_a_progress_bar(capsys):
-    options = {"num_warmup": 20, "num_samples": 40, "num_chains": 8, "chain_method": "vectorized"}
-    mcmc = MCMC(kernel(), thinning=4, **options)
-    mcmc.progress_bar = True  # NumPyro turns it off under pytest-xdist
-    mcmc.warmup(jax.random.key(0), y=Y)
-    warm = mcmc.last_state
-    assert warm.i == warm.adaptive.round == 20
-    mcmc.run(jax.random.key(1), y=Y, extra_fields=("potential_energy",))
-    assert mcmc.last_state.i == 60 and mcmc.last_state.adaptive.round == 20
-    jax.tree.map(np.testing.assert_array_equal, warm.adaptive.tuning, mcmc.last_state.adaptive.tuning)
-    assert re.search(r"sample: 100%.*40/40 .*acceptance: local [01]\.\d\d, flow [01]\.\d\d", capsys.readouterr().err)
-    draws = mcmc.get_samples(group_by_chain=True)
-    assert draws["mu"].shape == (8, 10)
-    np.testing.assert_array_equal(draws["mu"][:, -1], mcmc.last_state.z["mu"])  # the last of each four
-    at = {"mu": draws["mu"], "tau": jnp.log(draws["tau"])}
-    energy = -jax.vmap(jax.vmap(from_numpyro(conjugate, y=Y).logdensity_fn))(at)
-    np.testing.assert_allclose(mcmc.get_extra_fields(group_by_chain=True)["potential_energy"], energy, rtol=1e-9)
-
-
 def test_arguments_by_name_are_those_by_place():
     u = {"mu": jnp.array(0.7), "tau": jnp.array(0.4)}
     by_name, by_place = from_numpyro(conjugate, y=Y), from_numpyro(conjugate, Y)
@@ -132,19 +61,6 @@ def test_arguments_by_name_are_those_by_place():
     key = jax.random.key(0)
     jax.tree.map(np.testing.assert_array_equal, by_name.prior.sample(key), by_place.prior.sample(key))
     assert by_name.constrain(u) == by_place.constrain(u)
-
-
-def test_diagnostics_of_a_round_in_words():
-    state = FlowMCMCState(*[None] * 8)._replace(accept_prob=jnp.array([0.5, 0.75]), flow_accept_prob=jnp.zeros(2))
-    assert kernel().get_diagnostics_str(state) == "acceptance: local 0.62, flow 0.00"
-
-
-@pytest.mark.parametrize("how", ["sequential", "parallel"])
-@pytest.mark.filterwarnings("ignore:There are not enough devices")
-def test_chains_that_do_not_know_of_each_other_are_refused(how):
-    mcmc = MCMC(kernel(), num_warmup=5, num_samples=5, num_chains=2, chain_method=how, **QUIET)
-    with pytest.raises(ValueError, match='chain_method="vectorized"; "parallel" and "sequential" would'):
-        mcmc.run(jax.random.key(0), Y)
 
 
 def learned():
@@ -203,11 +119,6 @@ def test_sites_that_a_datatree_cannot_hold_are_refused():
         from_numpyro(named_like_an_axis)
     with pytest.raises(ValueError, match=r"model has two leaves named 'group\.mu'"):
         from_numpyro(same_name)
-
-
-def test_the_docstring_says_where_chains_start():
-    first = " ".join(FlowMCMC.__doc__.split("\n\n")[1].split())
-    assert "Chains start by NumPyro's `init_strategy`" in first and "does NOT search for modes" in first
 
 
 def test_what_would_be_wrong_in_silence_is_refused():
@@ -279,85 +190,3 @@ def test_simulation_based_calibration(power):
 
 def advance(algorithm, state, rng_key, num: int):
     return jax.lax.scan(lambda s, k: (algorithm.step(k, s)[0], None), state, jax.random.split(rng_key, num))[0]
-
-
-def test_constraints_without_a_model():
-    """Gamma(3, 2) times Dirichlet(2, 3, 4) on their own spaces."""
-
-    def logdensity(x):
-        return 2 * jnp.log(x["rate"]) - 2 * x["rate"] + jnp.sum(jnp.array([1.0, 2.0, 3.0]) * jnp.log(x["weights"]))
-
-    problem = flowmcmc.constrained(logdensity, {"rate": constraints.positive, "weights": constraints.simplex})
-    x = {"rate": jnp.array(1.3), "weights": jnp.array([0.2, 0.3, 0.5])}
-    u = problem.unconstrain(x)
-    assert u["weights"].shape == (2,)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), problem.constrain(u), x)
-    flat, unravel = jax.flatten_util.ravel_pytree(u)
-    free = lambda v: jnp.append(problem.constrain(unravel(v))["rate"], problem.constrain(unravel(v))["weights"][:2])
-    jacobian = np.linalg.slogdet(jax.jacobian(free)(flat))[1]
-    np.testing.assert_allclose(problem.logdensity_fn(u), logdensity(x) + jacobian, rtol=1e-10)
-    starts = jax.vmap(problem.unconstrain)({"rate": jnp.ones(40), "weights": jnp.full((40, 3), 1 / 3)})
-    flow = flowmcmc.gaussian_mixture(u, num_components=4)
-    result = flowmcmc.sample(0, problem.logdensity_fn, starts, flow=flow, num_warmup=60, num_samples=300, **QUIET)
-    draws = jax.vmap(jax.vmap(problem.constrain))(result.trace.position)
-    for values, truth in ((draws["rate"], 1.5), (draws["weights"][..., 0], 2 / 9)):
-        error = float(az.mcse(np.asarray(values).T))
-        assert abs(np.mean(values) - truth) < 4.5 * error
-    with pytest.raises(TypeError, match="one leaf is 3"):
-        flowmcmc.constrained(logdensity, {"rate": 3, "weights": constraints.simplex})
-    with pytest.raises(ValueError, match="no map from the real numbers"):
-        flowmcmc.constrained(logdensity, {"rate": constraints.boolean, "weights": constraints.simplex})
-    with pytest.raises(TypeError, match="logdensity_fn must be a function"):
-        flowmcmc.constrained("x", {"rate": constraints.positive})
-
-
-SQUARE = {
-    "interval": constraints.interval(-1.0, 3.0),
-    "an interval for each": constraints.interval(jnp.array([0.0, -2.0, 1.0]), jnp.array([0.5, 5.0, 100.0])),
-    "unit interval": constraints.unit_interval,
-    "circular": constraints.circular,
-    "positive": constraints.positive,
-    "softplus": constraints.softplus_positive,
-    "above": constraints.greater_than(2.0),
-    "below": constraints.less_than(-2.0),
-    "ordered": constraints.ordered_vector,
-    "positive ordered": constraints.positive_ordered_vector,
-    "many": constraints.independent(constraints.positive, 1),
-    "real": constraints.real,
-}
-
-
-@pytest.mark.parametrize("name", SQUARE)
-def test_the_jacobian_of_a_constraint_is_in_the_density(name):
-    problem = flowmcmc.constrained(lambda x: -jnp.sum(x["a"] ** 2), {"a": SQUARE[name]})
-    for seed in range(3):
-        u = {"a": 2 * jax.random.normal(jax.random.key(seed), (3,))}
-        x = problem.constrain(u)
-        assert np.all(SQUARE[name](x["a"]))
-        np.testing.assert_allclose(problem.unconstrain(x)["a"], u["a"], rtol=1e-8)
-        jacobian = jax.jacobian(problem.constrain)(u)["a"]["a"]
-        expected = -np.sum(x["a"] ** 2) + np.linalg.slogdet(jacobian)[1]
-        np.testing.assert_allclose(problem.logdensity_fn(u), expected, rtol=1e-8)
-
-
-def test_mass_on_an_interval_is_kept():
-    """The parabola 3 (3 - x) (x + 1) / 32 on (-1, 3) has mass 1 and mean 1 on the whole line too."""
-    problem = flowmcmc.constrained(lambda x: jnp.log(3 * (3 - x) * (x + 1) / 32), constraints.interval(-1.0, 3.0))
-    u = jnp.linspace(-30.0, 30.0, 20_001)
-    p = np.exp(jax.vmap(problem.logdensity_fn)(u)) * float(u[1] - u[0])
-    np.testing.assert_allclose([p.sum(), p @ jax.vmap(problem.constrain)(u)], [1.0, 1.0], atol=1e-6)
-
-
-@pytest.mark.parametrize(
-    "constraint, words",
-    [
-        (constraints.interval(3.0, -1.0), "lower one first; half a line is constraints.greater_than"),
-        (constraints.interval(0.0, jnp.inf), "must have finite bounds"),
-        (constraints.sphere, "no map from the real numbers"),
-        (constraints.dependent, "no map from the real numbers"),
-        (constraints.integer_interval(0, 3), "no map from the real numbers"),
-    ],
-)
-def test_constraints_without_a_map_are_refused(constraint, words):
-    with pytest.raises(ValueError, match=words):
-        flowmcmc.constrained(lambda x: 0.0, {"a": constraint})

@@ -8,12 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import multivariate_normal
-from support.targets import two_modes
+from support.targets import funnel, two_modes
 
 import flowmcmc
 from flowmcmc.adaptation.rounds import Tuning
-from flowmcmc.choosing import shapes, warmup
+from flowmcmc.choosing import warmup
 from flowmcmc.choosing.warmup import block_stats, warm_up
 from flowmcmc.running.run import Trace, keep_info
 
@@ -177,32 +176,37 @@ def test_one_component_goes_on_while_states_are_all_it_lacks(monkeypatch):
     }
 
 
-def test_shapes_are_told_from_states():
-    normal, other = np.random.default_rng(0).standard_normal((2, 8000, 12))
-    truth = 12 * 0.5 * np.log(2 * np.pi * np.e)
-    assert shapes.product_entropy(normal) == pytest.approx(truth, abs=0.15)
-    assert shapes.product_entropy(3 + 7 * normal) == pytest.approx(truth + 12 * np.log(7), abs=0.15)
-    for nothing_to_tell in (np.zeros((8000, 12)), normal[:20], normal[:1], normal[:0]):
-        assert shapes.product_entropy(nothing_to_tell) == np.inf
-    funnel = normal.copy()
-    funnel[:, 1:] *= np.exp(1.5 * normal[:, :1])
-    ridge = normal.copy()
-    ridge[:, 5] = (normal[:, 3] - 1) ** 2 + 0.3 * other[:, 5]
-    line = normal.copy()
-    line[:, 5] = normal[:, 3] + 0.01 * other[:, 5]
-    two = normal + 5 * np.sign(other[:, :1])
-    assert [shapes.is_ridge(rows) for rows in (normal, funnel, ridge, line, two)] == [False, False, True, False, False]
-    assert not shapes.is_ridge(np.zeros((8000, 2)))
+def draws(key, shape):
+    return jax.random.normal(jax.random.key(key), shape)
 
 
-def test_a_product_is_told_from_few_states_only_where_one_component_falls_short_for_its_shape():
-    def is_told(rows, seen=300):
-        mean, covariance = rows[:seen].mean(0), np.cov(rows[:seen].T)
-        loss = -multivariate_normal(mean, covariance).logpdf(rows[seen:]).mean()
-        return loss > shapes.product_threshold(rows[:seen])
+def try_both(monkeypatch, num_components):
+    """A mixture is never enough, and there are no layers."""
+    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
+    monkeypatch.setattr(warmup, "OFTEN", 1.1)
 
-    rng = np.random.default_rng(0)
-    normal, laplace = rng.standard_normal((8000, 24)), rng.laplace(size=(8000, 24))
-    assert not is_told(normal)
-    assert is_told(laplace)
-    assert not is_told(laplace @ np.linalg.cholesky(0.3 * np.eye(24) + 0.7).T)
+    def flows(position):
+        mixture = flowmcmc.gaussian_mixture(position, num_components=num_components)
+        return {"mixture": mixture, "funnel": flowmcmc.funnel_mixture(position)}
+
+    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_flows", flows)
+
+
+def test_a_flow_that_does_not_fit_better_takes_no_round(monkeypatch):
+    try_both(monkeypatch, num_components=4)
+    starts = 3 * jnp.where(jnp.arange(40) % 3 > 0, 1.0, -1.0)[:, None] + draws(6, (40, 2))
+    result = flowmcmc.sample(0, two_modes, starts, num_warmup=60, num_samples=20, **QUIET)
+    assert result.settings["flow"] == "mixture"
+    assert result.settings["num_warmup"] == 21
+
+
+@pytest.mark.parametrize("nth", [1, 3])
+def test_ctrl_c_in_the_second_flow_keeps_what_there_is(monkeypatch, interrupt, nth):
+    try_both(monkeypatch, num_components=2)
+    v = 3 * draws(8, (40, 1))
+    starts = jnp.concatenate([v, draws(7, (40, 2)) * jnp.exp(v / 2)], axis=1)
+    interrupt(5 + nth)
+    with pytest.warns(UserWarning, match=f"interrupted after {5 * (nth - 1)} of 21 rounds"):
+        result = flowmcmc.sample(0, funnel, starts, num_warmup=60, num_samples=20, **QUIET)
+    assert result.settings["partial"] and result.trace is None
+    assert len(result.warmup.info.step_size) == 21 + 5 * (nth - 1)

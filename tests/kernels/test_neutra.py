@@ -1,62 +1,25 @@
-"""A kernel in a flow's latent space leaves the target invariant, but not without its log determinant; `fit_flow`."""
+"""A kernel in a flow's latent space leaves the target invariant, but not without its log determinant."""
 
-from functools import cache, partial
+from functools import partial
 
 import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
-from jax.scipy.stats import norm
 from support import helpers
-from support.helpers import TARGETS, Target, invariance_z, is_exact, share_moved
+from support.bent import BENT, bent_logdensity, flow_and_params, target_of
+from support.helpers import TARGETS, invariance_z, is_exact, share_moved
 from support.targets import two_modes
 
 import flowmcmc
-from flowmcmc import Bijection, Flow, Tuning, adaptive, fit_flow, freeze, neutra, real_nvp
+from flowmcmc import Bijection, Flow, Tuning, adaptive, freeze, neutra
 
 HMC = partial(blackjax.hmc, num_integration_steps=3)
-
-
-def bent_logdensity(x):
-    return norm.logpdf(x[0]) + norm.logpdf(x[1], 0.5 * x[0] ** 2, 0.5)
-
-
-def bent_draw(key):
-    z = jax.random.normal(key, (2,))
-    return jnp.array([z[0], 0.5 * z[0] ** 2 + 0.5 * z[1]])
-
-
-def bent_functions(x):
-    ridge = x[1] - 0.5 * x[0] ** 2
-    return jnp.array([x[0], x[1], x[0] ** 2, x[0] * x[1], ridge, ridge**2, x[0] * ridge, x[0] > 1, bent_logdensity(x)])
-
-
-BENT = Target(bent_logdensity, bent_draw, bent_functions)
 SCALES = {
     "bent": jnp.array([0.5, 2.0]),
     "dict": {"a": jnp.array(2.0), "b": jnp.array([1.0, 0.5]), "c": jnp.ones((1, 1))},
 }
-
-
-def target_of(name):
-    return BENT if name == "bent" else TARGETS[name]
-
-
-@cache
-def flow_and_params(name):
-    """Mean and spread of draws, and layers of random weights: far from the identity, and from the target."""
-    target = target_of(name)
-    flow = real_nvp(target.position, num_layers=2, hidden=8, num_components=2)
-    draws = jax.vmap(lambda x: ravel_pytree(x)[0])(target.draws(1, 200))
-    params = flow.init(jax.random.key(0), target.position)
-    affine = params.affine._replace(loc=jnp.mean(draws, axis=0), scale=jnp.std(draws, axis=0))
-    leaves, treedef = jax.tree.flatten(params.layers)
-    keys = jax.random.split(jax.random.key(3), len(leaves))
-    layers = [leaf + 0.2 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)]
-    assert np.isneginf(params.mixture.log_weights).any()  # an unused component, as after any fit
-    return flow, params._replace(affine=affine, layers=jax.tree.unflatten(treedef, layers))
 
 
 def without_log_det(flow):
@@ -163,25 +126,6 @@ def test_a_chain_that_the_flow_cannot_reach_stays():
     np.testing.assert_array_equal(info.num_diverging[:2], 5)
 
 
-def test_adaptation_finds_a_step_size_in_latent_space():
-    flow, params = flow_and_params("bent")
-    local = neutra(blackjax.mala, flow, params)
-    learner = adaptive(BENT.logdensity, local, None, num_local_steps=3, num_flow_steps=0, history_size=512)
-
-    @jax.jit
-    def warm_up(key, positions):
-        keys = jax.random.split(key, 150)
-        return jax.lax.scan(lambda state, key: learner.step(key, state), learner.init(positions, key), keys)
-
-    before = BENT.draws(11, 2000)
-    state, info = warm_up(jax.random.key(12), before)
-    rates = np.asarray(info.round.local_acceptance_rate)[-50:]
-    assert abs(rates.mean() - 0.65) < 0.05
-    assert np.all(np.isnan(info.round.flow_acceptance_rate)) and not info.training.is_training.any()
-    z = invariance_z(BENT.functions, before, state.position)
-    assert is_exact(z), z  # 2000 chains share one step size
-
-
 def test_what_cannot_be_is_named():
     flow, params = flow_and_params("bent")
     with pytest.raises(ValueError, match="flow has no bijection"):
@@ -193,30 +137,6 @@ def test_what_cannot_be_is_named():
         freeze(bent_logdensity, blackjax.mala, None, tuning, num_flow_steps=2)
     with pytest.raises(ValueError, match="refit_every"):
         adaptive(bent_logdensity, blackjax.mala, flow, refit_every=0)
-
-
-# --- fit_flow ------------------------------------------------------------------------------------------------------
-
-
-def test_gradients_gain_on_the_closed_form_fit_of_a_banana():
-    """By most of what there is to gain: the truth's own log density on points that neither fit has seen."""
-    draws, unseen = BENT.draws(13, 1500), BENT.draws(14, 4000)
-    flow = real_nvp(BENT.position, num_layers=2, hidden=16, num_components=1, defensive=0.01)
-    closed = fit_flow(0, flow, draws, num_train_steps=0)
-    trained = fit_flow(0, flow, draws, num_train_steps=600)
-    gap = jax.jit(lambda params: jnp.mean(jax.vmap(lambda x: bent_logdensity(x) - flow.log_prob(params, x))(unseen)))
-    assert gap(closed) > 0.2
-    assert -0.02 < gap(trained) < 0.4 * gap(closed)
-
-
-def test_a_flow_is_not_fitted_to_too_few_points_or_nan():
-    flow, _ = flow_and_params("bent")
-    with pytest.raises(ValueError, match="positions holds 9 points"):
-        fit_flow(0, flow, jnp.zeros((9, 2)))
-    with pytest.raises(ValueError, match=r"positions\[x\] holds NaN"):
-        fit_flow(0, flow, BENT.draws(1, 20).at[3, 1].set(jnp.nan))
-    with pytest.raises(TypeError, match="dtype int"):
-        fit_flow(0, flow, jnp.ones((20, 2), int))
 
 
 def test_without_params_it_moves_in_the_space_of_the_samplers_own_flow():

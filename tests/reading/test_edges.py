@@ -1,24 +1,16 @@
 """Where chains are cut off, r-hat and ESS look healthy; the acceptance at the ends of a coordinate does not."""
 
-import sys
-
 import blackjax
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.targets import two_modes
+from support.targets import funnel
 
 import flowmcmc
-from flowmcmc.choosing import warmup
 from flowmcmc.reading.edges import CUT_OFF, edges, reach
 
 QUIET = {"progress_bar": False}
-
-
-def funnel(x):
-    """Neal's: v ~ N(0, 9), the others N(0, exp(v))."""
-    return -0.5 * (x[0] / 3) ** 2 - 0.5 * jnp.sum(x[1:] ** 2) * jnp.exp(-x[0]) - 0.5 * (len(x) - 1) * x[0]
 
 
 def test_the_end_with_few_accepted_steps_comes_first():
@@ -90,35 +82,3 @@ def test_a_summary_names_the_neck_and_the_default_run_gets_into_it():
     assert np.var(v) == pytest.approx(9, rel=0.05) and abs(v.mean()) < 0.1
     # of normal draws the lowest is at -13; the mixture's chains end near -6
     assert v.min() < -9 < cut.trace.position[..., 0].min()
-
-
-def try_both(monkeypatch, num_components):
-    """A mixture is never enough, and there are no layers."""
-    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
-    monkeypatch.setattr(warmup, "OFTEN", 1.1)
-
-    def flows(position):
-        mixture = flowmcmc.gaussian_mixture(position, num_components=num_components)
-        return {"mixture": mixture, "funnel": flowmcmc.funnel_mixture(position)}
-
-    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_flows", flows)
-
-
-def test_a_flow_that_does_not_fit_better_takes_no_round(monkeypatch):
-    try_both(monkeypatch, num_components=4)
-    starts = 3 * jnp.where(jnp.arange(40) % 3 > 0, 1.0, -1.0)[:, None] + draws(6, (40, 2))
-    result = flowmcmc.sample(0, two_modes, starts, num_warmup=60, num_samples=20, **QUIET)
-    assert result.settings["flow"] == "mixture"
-    assert result.settings["num_warmup"] == 21
-
-
-@pytest.mark.parametrize("nth", [1, 3])
-def test_ctrl_c_in_the_second_flow_keeps_what_there_is(monkeypatch, interrupt, nth):
-    try_both(monkeypatch, num_components=2)
-    v = 3 * draws(8, (40, 1))
-    starts = jnp.concatenate([v, draws(7, (40, 2)) * jnp.exp(v / 2)], axis=1)
-    interrupt(5 + nth)
-    with pytest.warns(UserWarning, match=f"interrupted after {5 * (nth - 1)} of 21 rounds"):
-        result = flowmcmc.sample(0, funnel, starts, num_warmup=60, num_samples=20, **QUIET)
-    assert result.settings["partial"] and result.trace is None
-    assert len(result.warmup.info.step_size) == 21 + 5 * (nth - 1)

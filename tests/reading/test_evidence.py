@@ -13,8 +13,6 @@ from jax.scipy.stats import norm
 import flowmcmc
 from flowmcmc import Flow
 from flowmcmc.reading.evidence import LogZ, log_z_bridge, log_z_importance
-from flowmcmc.reading.model_choice import model_weights
-from flowmcmc.reading.weights import bridge
 
 NUM_SEEDS = 100
 LOG_Z = 1.7
@@ -74,6 +72,7 @@ def test_bridge_has_honest_errors():
 
 # --- chains with memory ----------------------------------------------------------------------------------------------
 
+
 PERSISTENCE = 0.9
 
 
@@ -112,18 +111,6 @@ def test_a_wide_flow_raises_no_alarm():
     draws = jax.random.normal(jax.random.key(6), (50, 1, 1000))
     found = [log_z_bridge(seed, gaussian_logdensity, WIDE, 2.0, {"x": draws[seed]}) for seed in range(50)]
     assert not any(one.problems for one in found)
-
-
-def test_bridge_solves_the_equation_of_meng_and_wong():
-    rng = np.random.default_rng(0)
-    on_flow, on_target = rng.normal(size=500) - 700, rng.normal(size=(1, 500)) - 699
-    log_z, error = bridge(on_flow, on_target)
-    r, (flow, target) = 1.0, (np.exp(on_flow + 700), np.exp(on_target + 700))
-    for share in (0.4, 0.5, 0.6):  # any share has a fixed point near the optimal one's
-        for _ in range(200):
-            top = np.mean(flow / (share * flow + (1 - share) * r))
-            r = top / np.mean(1 / (share * target + (1 - share) * r))
-        assert abs(log_z - (np.log(r) - 700)) < 2 * error
 
 
 # --- what must not look fine -----------------------------------------------------------------------------------------
@@ -267,46 +254,3 @@ def test_the_evidence_of_a_run():
 
 def evidence(log_z, error, problems=()):
     return LogZ(log_z, error, 1.0, 0.0, problems, True, (log_z - 2 * error, log_z + 2 * error))
-
-
-def test_model_weights_have_the_errors_of_repeated_runs():
-    """Far below exp's range, a model of little weight, a sure one and an unsure one; by simulation, not by formula."""
-    log_z, error, prior = np.array([-1000.0, -1000.7, -1005.0]), np.array([0.02, 0.05, 0.1]), np.array([1.0, 2.0, 1.0])
-    found = model_weights([evidence(*one) for one in zip(log_z, error)], prior)
-    exact = prior * np.exp(log_z + 1000)
-    assert np.allclose(found.weights, exact / exact.sum(), rtol=1e-9) and not found.problems
-    runs = prior * np.exp(log_z + 1000 + error * np.random.default_rng(0).normal(size=(40_000, 3)))
-    spread = (runs / runs.sum(1, keepdims=True)).std(0)
-    assert np.allclose(found.errors, spread, rtol=0.03)
-
-
-def test_model_weights_of_one_model_and_of_one_ruled_out_are_certain():
-    alone = model_weights([evidence(-3.0, 0.1)])
-    assert alone.weights == 1.0 and alone.errors == 0.0
-    ruled_out = model_weights([evidence(-3.0, 0.1), evidence(5.0, 0.1)], prior=[1, 0])
-    assert np.array_equal(ruled_out.weights, [1, 0]) and not ruled_out.errors.any()
-
-
-def test_model_weights_pass_on_problems_and_refuse_what_has_no_answer():
-    doubtful = model_weights([evidence(-3.0, 0.1), evidence(-2.0, 0.1, ("a mode is probably lost",))])
-    assert doubtful.problems == ("model 1: a mode is probably lost",)
-    for log_zs, prior, named in (
-        ([], None, "log_zs"),
-        ([evidence(-np.inf, np.inf), evidence(0.0, 0.1)], None, "log_zs"),
-        ([evidence(0.0, 0.1)], [1, 1], "prior"),
-        ([evidence(0.0, 0.1)], [0], "prior"),
-        ([evidence(0.0, 0.1)] * 2, [-1, 2], "prior"),
-        ([evidence(0.0, 0.1)] * 2, [np.nan, 2], "prior"),
-    ):
-        with pytest.raises(ValueError, match=named):
-            model_weights(log_zs, prior)
-
-
-def test_a_flow_draw_of_hardly_any_weight_does_not_move_the_bridge():
-    rng = np.random.default_rng(0)
-    on_flow, on_target = rng.normal(-0.02, 0.2, 10_000), rng.normal(0.02, 0.2, (100, 100))
-    on_flow[0] = -100.0
-    expected = bridge(on_flow, on_target)
-    for lowest in (-1e3, -7e7, -1e30, -3e38, -np.inf):
-        on_flow[0] = lowest
-        assert np.allclose(bridge(on_flow, on_target), expected, atol=1e-8)

@@ -1,4 +1,4 @@
-"""The one call, end to end: modes weighed right, results in a DataTree, bad luck survived."""
+"""The one call: modes weighed right, with any kernel, and bad luck survived."""
 
 from functools import partial
 
@@ -8,73 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from support.runs import SMALL, small_flow, starts
 from support.targets import half_normal, two_modes
 
 import flowmcmc
-
-SMALL = {"num_warmup": 60, "num_samples": 300, "progress_bar": False}
-
-
-def starts(dim=2, num_chains=40):
-    sign = jnp.where(jnp.arange(num_chains) % 2 == 0, 3.0, -3.0)[:, None]
-    return sign + jax.random.normal(jax.random.key(0), (num_chains, dim))
-
-
-def small_flow(position):
-    return flowmcmc.real_nvp(position, num_layers=2, hidden=8, num_components=4)
-
-
-@pytest.fixture(scope="module")
-def result():
-    def density(position):
-        return two_modes(jnp.concatenate([position["a"][None], position["b"]["c"]]))
-
-    positions = {"a": starts()[:, 0], "b": {"c": starts()[:, 1:]}}
-    flow = small_flow(jax.tree.map(lambda leaf: leaf[0], positions))
-    return flowmcmc.sample(0, density, positions, flow=flow, keep_warmup=True, **SMALL)
 
 
 def test_modes_are_weighed_within_their_error(result):
     modes = flowmcmc.mode_weights(result, np.array([[3.0, 3.0], [-3.0, -3.0]]))
     assert abs(modes.weights[0] - 2 / 3) < 4 * modes.mcse[0] < 0.04
     assert (modes.num_chains == 40).all()
-
-
-def test_the_datatree_has_the_positions_own_names(result):
-    tree = result.datatree
-    assert dict(tree.posterior.sizes) == {"chain": 40, "draw": 300, "b.c_dim_0": 1}
-    assert tree.posterior["a"].dims == ("chain", "draw")
-    assert {"lp", "acceptance_rate", "diverging", "flow_acceptance_rate"} <= set(tree.sample_stats)
-    assert tree.warmup_posterior.sizes["draw"] == 60
-    assert {"loss", "heldout_loss", "step_size", "flow_acceptance_rate"} <= set(tree.warmup_history)
-    assert tree.attrs["num_chains"] == 40 and tree.attrs["partial"] == 0 and "jax_version" in tree.attrs
-
-
-def test_lp_is_the_density_of_the_draw(result):
-    draws = result.datatree.posterior
-    both = np.concatenate([draws["a"].values[..., None], draws["b.c"].values], axis=-1)
-    expected = jax.vmap(jax.vmap(two_modes))(both)
-    np.testing.assert_allclose(result.datatree.sample_stats["lp"], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_the_datatree_survives_a_file(result, tmp_path):
-    import arviz as az
-
-    result.datatree.to_netcdf(tmp_path / "draws.nc")
-    again = az.from_netcdf(tmp_path / "draws.nc")
-    np.testing.assert_array_equal(again.posterior["a"], result.datatree.posterior["a"])
-    assert "warmup_history" in again.children
-    assert flowmcmc.summary(again).importance is None  # its attribute "flow" is no flow
-
-
-def test_drawing_goes_on_where_it_stopped(result):
-    longer = result.more(10, progress_bar=False)
-    once = flowmcmc.run(result.rng_key, result.algorithm, result.state, 10, progress_bar=False)[1]
-    assert longer.state.round == 310 and longer.datatree.posterior.sizes["draw"] == 310
-    assert longer.datatree.attrs["num_samples"] == 310 and longer.datatree.attrs["partial"] == 0
-    twice = result.more(4, progress_bar=False).more(6, progress_bar=False)
-    jax.tree.map(np.testing.assert_array_equal, longer.trace, twice.trace)
-    np.testing.assert_array_equal(longer.trace.position["a"][300:], once.position["a"])
 
 
 def test_same_seed_same_draws(result):
