@@ -160,6 +160,7 @@ def schools(y=None):
 
 
 @pytest.mark.parametrize("power", [1.0, 0.5])
+@pytest.mark.slow
 def test_simulation_based_calibration(power):
     """Ranks of the true parameters among posterior draws are uniform (Talts et al., arXiv 1804.06788), and are not
     where the chains sample the square root of the posterior."""

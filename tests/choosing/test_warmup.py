@@ -133,6 +133,7 @@ def test_rejected_often_is_enough_if_no_chain_is_stuck(share, num_stuck, is_enou
     assert block_stats(Trace(None, SimpleNamespace(round=rounds, training=training)))[2] == is_enough
 
 
+@pytest.mark.slow
 def test_many_independent_wells_are_for_the_marginals():
     def wells(x):
         return jnp.sum(jnp.logaddexp(jnp.log(0.7) - 0.5 * ((x - 2) / 0.3) ** 2, -0.5 * ((x + 2) / 0.3) ** 2))
@@ -146,6 +147,7 @@ def test_many_independent_wells_are_for_the_marginals():
     assert np.abs((draws > 0).mean((0, 1)) - 0.7 / 1.7).max() < 0.03
 
 
+@pytest.mark.slow
 def test_a_product_is_for_the_marginals_though_a_mixture_would_do():
     wide = flowmcmc.normal(jnp.zeros(16), scale=10.0)
     result = flowmcmc.sample(1, lambda x: -jnp.sum(jnp.abs(x)), wide, num_warmup=200, num_samples=200, **QUIET)

@@ -13,6 +13,7 @@ from ebm.experiments.settings import EXPERIMENTS
 from ebm.train import default_optimizer, trainer
 
 
+@pytest.mark.slow
 def test_one_run_writes_a_record_and_the_report_reads_it(tmp_path, capsys):
     assert main(["A", "--method", "nce-normal", "--num-steps", "80", "--output", str(tmp_path)]) == 0
     record = json.loads((tmp_path / "A-nce-normal-0.json").read_text())

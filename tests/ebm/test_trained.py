@@ -38,6 +38,7 @@ def trained():
     return fit, ebm.finish(1, fit, FLOW, num_warmup=100, num_samples=200, progress_bar=False)
 
 
+@pytest.mark.slow
 def test_the_model_has_the_data_s_weights_and_a_normalised_likelihood(trained):
     fit, model = trained
     grid = ebm.grid(MODEL, fit.theta, low=-5, high=5)
@@ -51,6 +52,7 @@ def test_the_model_has_the_data_s_weights_and_a_normalised_likelihood(trained):
     assert not flowmcmc.summary(model.result).problems
 
 
+@pytest.mark.slow
 def test_health_of_a_good_run(trained):
     found = ebm.health(trained[0])
     assert found.flow_acceptance_rate > 0.5
@@ -58,6 +60,7 @@ def test_health_of_a_good_run(trained):
     assert "No problem found" in str(found)
 
 
+@pytest.mark.slow
 def test_save_and_load_give_the_same_model(trained, tmp_path):
     model = trained[1]
     model.save(tmp_path / "model")
@@ -77,6 +80,7 @@ def test_save_and_load_give_the_same_model(trained, tmp_path):
         ebm.load(tmp_path / "nothing", MODEL, FLOW)
 
 
+@pytest.mark.slow
 def test_a_save_that_fails_can_be_done_again(trained, tmp_path, monkeypatch):
     model = trained[1]
     with monkeypatch.context() as patch:
@@ -88,6 +92,7 @@ def test_a_save_that_fails_can_be_done_again(trained, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
+@pytest.mark.slow
 def test_no_likelihood_without_a_trustworthy_log_z(trained):
     doubtful = LogZ(0.0, 0.1, 0.5, 0.1, ("a mode is probably lost",), True, (-1.0, 1.0))
     model = ebm.EBM(MODEL, trained[0].theta, FLOW, trained[1].tuning, trained[1].positions, doubtful, blackjax.mala)
@@ -95,6 +100,7 @@ def test_no_likelihood_without_a_trustworthy_log_z(trained):
         model.log_prob(DATA)
 
 
+@pytest.mark.slow
 def test_health_names_chains_that_do_not_mix():
     sampler = partial(
         flowmcmc.freeze,
@@ -117,6 +123,7 @@ def test_health_says_that_weights_are_unchecked_without_chains():
     assert any("unchecked" in problem for problem in found.problems)
 
 
+@pytest.mark.slow
 def test_finish_needs_two_chains(trained):
     with pytest.raises(ValueError, match="num_chains"):
         ebm.finish(0, trained[0], FLOW, num_chains=1)

@@ -73,12 +73,14 @@ def finish(process):
     return json.loads(out.splitlines()[-1])
 
 
+@pytest.mark.slow
 def test_one_two_and_eight_devices_give_the_same_draws():
     *differences, spread = finish(start(COMMON + EIGHT, devices=8))
     # float64 rounding (shards of another length are vectorised otherwise), grown over 45 rounds of a chaotic map
     assert max(differences) < 1e-6 and spread > 3
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_draws_of_one():
     with socket.socket() as free:
         free.bind(("localhost", 0))

@@ -132,6 +132,7 @@ def test_a_block_half_written_is_not_seen_and_overwritten(tmp_path, result, in_m
     assert_first(draw(result, 70, tmp_path), in_memory, 70)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(tmp_path):
     program, folder = tmp_path / "program.py", tmp_path / "run"
     program.write_text(PROGRAM)

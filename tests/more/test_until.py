@@ -11,6 +11,7 @@ import pytest
 from support.targets import two_modes
 
 import flowmcmc
+from flowmcmc.running.run import Trace
 
 QUIET = {"progress_bar": False}
 
@@ -32,6 +33,45 @@ def test_targets_are_met_and_the_draws_are_those_of_one_longer_run(result):
     assert done.settings["num_samples"] == len(done.trace.position) > 20
     longer = result.more(len(done.trace.position) - 20, **QUIET)
     np.testing.assert_array_equal(done.trace.position, longer.trace.position)
+
+
+def unlike(result, monkeypatch, share, memory):
+    """The result with made-up draws of two coordinates, the first of which has memory.
+
+    Of coordinate 0 every draw is `memory` times the last one and fresh noise, and chains begin far apart; coordinate 1 is
+    independent draws. `share` of the draws of `result` is what there is at first.
+    """
+    chains, rng = 20, np.random.default_rng(0)
+    slow = np.empty((20_000, chains))
+    slow[0] = np.linspace(-2, 2, chains)
+    noise = np.sqrt(1 - memory**2) * rng.normal(size=slow.shape)
+    for index in range(1, len(slow)):
+        slow[index] = memory * slow[index - 1] + noise[index]
+    draws = np.stack([slow, rng.normal(size=slow.shape)], axis=-1)
+    infos = jax.tree.map(lambda leaf: np.broadcast_to(leaf[:1], (len(draws), *leaf.shape[1:])), result.trace.info)
+
+    def first(num):
+        trace = Trace(draws[:num], jax.tree.map(lambda leaf: leaf[:num], infos))
+        return replace(result, trace=trace, state=result.state._replace(round=num))
+
+    monkeypatch.setattr(type(result), "more", lambda self, num, **_: first(self.state.round + num))
+    return first(share)
+
+
+@pytest.mark.parametrize(
+    ("targets", "memory"),
+    [({"min_ess": 1000.0, "max_rhat": 100.0}, 0.95), ({"min_ess": 1.0, "max_rhat": 1.01}, 0.98)],
+    ids=["ess", "rhat"],
+)
+def test_the_worst_coordinate_decides(result, monkeypatch, targets, memory):
+    import arviz as az
+
+    early = unlike(result, monkeypatch, 100, memory)
+    reads = lambda run: (az.ess(run.datatree).x.values, az.rhat(run.datatree).x.values)
+    meets = lambda ess, rhat: (ess >= targets["min_ess"]) & (rhat <= targets["max_rhat"])
+    assert meets(*reads(early)).tolist() == [False, True]  # the best coordinate is good enough from the start
+    done = flowmcmc.draw_until(early, **targets, **QUIET)
+    assert done.settings["stopped"] == "targets met" and meets(*reads(done)).all()
 
 
 def test_time_ends_it(result):

@@ -65,6 +65,7 @@ def test_tails_and_walls_are_no_necks(name):
     assert reach(edges(positions, rate, np.full_like(rate, np.nan))) > CUT_OFF
 
 
+@pytest.mark.slow
 def test_a_summary_names_the_neck_and_the_default_run_gets_into_it():
     wide = flowmcmc.normal(jnp.zeros(5), scale=10.0)
     mixture = flowmcmc.gaussian_mixture(jnp.zeros(5), num_components=4)

@@ -112,6 +112,7 @@ def test_ctrl_c_before_the_first_draw(tmp_path, unbroken, interrupt, monkeypatch
     assert_same(part.more(60, progress_bar=False).trace, unbroken.trace)
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment(tmp_path):
     program, folder = tmp_path / "program.py", tmp_path / "run"
     program.write_text(PROGRAM)

@@ -2,10 +2,12 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 import flowmcmc
 
 
+@pytest.mark.slow
 def test_the_default_run_follows_curved_valleys():
     def rosenbrock(x):
         return jnp.sum(-((x[::2] - 1) ** 2) / 20 - 5 * (x[1::2] - x[::2] ** 2) ** 2)

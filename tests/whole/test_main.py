@@ -87,6 +87,7 @@ def test_sample_is_called_with_its_own_defaults(folder, monkeypatch, capsys):
     assert starts["a"].shape == (12, 2)
 
 
+@pytest.mark.slow
 def test_a_density_of_ones_own(folder, capsys):
     assert main(["sample", "shell_model:logdensity", "--starts", "shell_model:starts", *SHORT, "--output", "out"]) == 0
     assert {path.name for path in (folder / "out").iterdir()} == {
@@ -98,6 +99,7 @@ def test_a_density_of_ones_own(folder, capsys):
     assert "a[0]" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_the_demo_in_small(folder, capsys):
     assert main([*SHORT, "--output", "out"]) == 0
     names = {path.name for path in (folder / "out").iterdir()}

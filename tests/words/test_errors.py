@@ -402,6 +402,7 @@ assert flowmcmc.summary(overflow).verdict
 """
 
 
+@pytest.mark.slow
 def test_single_precision(tmp_path):
     (tmp_path / "single.py").write_text(SINGLE)
     done = subprocess.run([sys.executable, tmp_path / "single.py"], capture_output=True, text=True, timeout=300)

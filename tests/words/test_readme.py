@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 README = (Path(__file__).parents[2] / "README.md").read_text()
 EXAMPLES = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
 
@@ -15,6 +17,7 @@ def run(code, folder):
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, env=environment)
 
 
+@pytest.mark.slow
 def test_the_example_runs_and_is_right(tmp_path):
     done = run(EXAMPLES[0], tmp_path)
     assert done.returncode == 0, done.stderr
@@ -24,6 +27,7 @@ def test_the_example_runs_and_is_right(tmp_path):
     assert (tmp_path / "draws.nc").stat().st_size > 0
 
 
+@pytest.mark.slow
 def test_the_example_of_long_runs(tmp_path):
     code = EXAMPLES[0].replace("sample(1, logdensity, wide)", "sample(1, logdensity, wide, num_samples=10)")
     code = code.replace("print(flowmcmc.summary(result))", "") + EXAMPLES[1].replace("10_000", "2000")
@@ -32,6 +36,7 @@ def test_the_example_of_long_runs(tmp_path):
     assert "log Z = " in done.stdout and "targets met" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_example_of_devices(tmp_path):
     code = EXAMPLES[0].split("result =")[0] + EXAMPLES[2].replace("mesh=mesh", "mesh=mesh, num_samples=10")
     done = run(code + "print(result.trace.position.shape, result.state.position.sharding.mesh == mesh)", tmp_path)
@@ -39,6 +44,7 @@ def test_the_example_of_devices(tmp_path):
     assert done.stdout.strip() == "(10, 128, 2) True"
 
 
+@pytest.mark.slow
 def test_the_numpyro_examples_run_and_are_right(tmp_path):
     code = EXAMPLES[3].replace("bridge.prior)", "bridge.prior, num_samples=200, progress_bar=False)")
     code += EXAMPLES[4].replace(
@@ -53,6 +59,7 @@ def test_the_numpyro_examples_run_and_are_right(tmp_path):
     assert abs(float(re.search(r"larger ([\d.]+)", done.stdout)[1]) - 0.5) < 0.05
 
 
+@pytest.mark.slow
 def test_the_energy_based_example_runs_and_is_right(tmp_path):
     code = EXAMPLES[5]
     code += "\nprint('weight', ebm.grid_mode_weights(ebm.grid(model, fit.theta, low=-9, high=9), "

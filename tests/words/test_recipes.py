@@ -35,6 +35,7 @@ def check(mu, sigma):
     assert 0.2 < sigma.mean() < 0.5
 
 
+@pytest.mark.slow
 def test_pymc(tmp_path, monkeypatch):
     pytest.importorskip("pymc")
     known = run(PYMC, tmp_path, monkeypatch)
@@ -90,6 +91,7 @@ class StandIn:
         assert theta_unc.dtype == np.float64 and theta_unc.shape == (3,) and theta_unc.flags.c_contiguous
 
 
+@pytest.mark.slow
 def test_bridgestan_call_out_with_a_stand_in(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "bridgestan", SimpleNamespace(StanModel=StandIn))
     known = run(STAN, tmp_path, monkeypatch)
@@ -105,6 +107,7 @@ def test_bridgestan_call_out_with_a_stand_in(tmp_path, monkeypatch):
     assert called(jnp.array([0.0, 0.0, 9.0])) == -jnp.inf
 
 
+@pytest.mark.slow
 def test_bridgestan(tmp_path, monkeypatch):
     bridgestan = pytest.importorskip("bridgestan")
     sources = os.environ.get("BRIDGESTAN") or bridgestan.download.CURRENT_BRIDGESTAN
