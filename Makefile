@@ -12,17 +12,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PYRIGHT_PYTHON_IGNORE_WARNINGS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint notebooks bench docs clean
+.PHONY: help demo test test-slow lint notebooks bench docs clean
 .NOTPARALLEL:
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: .venv/installed-demo ## run the demo; results go to demo_output/
 	$(PY) -m flowmcmc
 
-test: .venv/installed-test ## run the tests on two processes
-	$(PY) -m pytest -n 2
+test: .venv/installed-test ## run the tests on two processes: at most 8 minutes, nothing compiled before
+	$(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST_OPTIONS)
+
+test-slow: .venv/installed-test ## run the rest: whole runs, calibration, other processes and libraries
+	$(PY) -m pytest -n 2 --dist loadfile -m slow $(PYTEST_OPTIONS)
 
 lint: .venv/installed-lint ## ruff (rules and format), pyright
 	$(PY) -m ruff check .

@@ -1,4 +1,8 @@
-"""Settings under which every test runs (double precision, compiled programs kept on disk), and Ctrl-C on demand."""
+"""Settings under which every test runs (double precision, compiled programs kept on disk), and Ctrl-C on demand.
+
+``JAX_DISABLE_MOST_OPTIMIZATIONS=1``, as in ``make test``, asks the compiler for no effort beside: that is most of the time
+that small programs take. `flowmcmc` asks for some by itself, which is taken back here.
+"""
 
 import os
 import sys
@@ -6,11 +10,15 @@ import sys
 import jax
 import pytest
 
+from flowmcmc.ground import compiling
+
 jax.config.update("jax_enable_x64", True)
 if directory := os.environ.get("JAX_COMPILATION_CACHE_DIR"):
     jax.config.update("jax_compilation_cache_dir", directory)
     seconds = float(os.environ.get("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", seconds)
+if jax.config.read("jax_disable_most_optimizations"):
+    compiling.COMPILER_OPTIONS |= compiling.BRIEF_OPTIONS
 
 
 @pytest.fixture

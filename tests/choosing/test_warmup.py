@@ -1,0 +1,214 @@
+"""Which flow `sample` takes when none is given, and what goes from one to the next."""
+
+import sys
+from types import SimpleNamespace
+
+import blackjax
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from support.targets import funnel, two_modes
+
+import flowmcmc
+from flowmcmc.adaptation.rounds import Tuning
+from flowmcmc.choosing import warmup
+from flowmcmc.choosing.warmup import block_stats, warm_up
+from flowmcmc.running.run import Trace, keep_info
+
+OPTIONS = {"num_warmup": 40, "num_samples": 20, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}
+QUIET = {"progress_bar": False}
+
+
+def starts(num: int = 20):
+    sign = jnp.where(jnp.arange(num) % 2 == 0, 1.0, -1.0)[:, None]
+    return 3 * sign + jax.random.normal(jax.random.key(5), (num, 2))
+
+
+def test_a_mixture_that_fits_is_enough():
+    result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
+    assert result.settings["flow"] == "mixture"
+    assert result.settings["num_warmup"] == 14 == result.datatree.warmup_history.sizes["round"]
+    assert result.params.layers is None
+
+
+def small_flows(position):
+    return {
+        "mixture": flowmcmc.gaussian_mixture(position),
+        "layers": flowmcmc.real_nvp(position, num_layers=2, hidden=8),
+    }
+
+
+@pytest.mark.parametrize(("min_gain", "taken"), [(0.0, "layers"), (np.inf, "mixture")])
+def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, min_gain, taken):
+    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
+    monkeypatch.setattr(warmup, "OFTEN", 1.1)
+    monkeypatch.setattr(warmup, "STILL_LEARNING", np.inf)
+    monkeypatch.setattr(warmup, "MIN_GAIN", min_gain)
+    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_flows", small_flows)
+    result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
+    assert result.settings["flow"] == taken
+    assert result.settings["num_warmup"] == 14 + 14
+    assert (result.params.layers is None) == (taken == "mixture")
+    assert np.isfinite(result.trace.position).all()
+
+
+def test_chains_memory_and_step_size_go_on(monkeypatch):
+    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
+    monkeypatch.setattr(warmup, "OFTEN", 1.1)
+    monkeypatch.setattr(warmup, "STILL_LEARNING", np.inf)
+    monkeypatch.setattr(warmup, "MIN_GAIN", 0.0)
+    states = []
+
+    def keep(state, info):
+        jax.debug.callback(lambda *counts: states.append(sum(map(int, counts))), *counts_of(state))
+        return keep_info(state, info)
+
+    flows = small_flows(jnp.zeros(2))
+    warm = warm_all(flows, keep)
+    assert warm.flow == "layers" and not warm.is_partial and len(warm.trace.info.step_size) == 14
+    # the starts and the states of all rounds
+    assert max(states) == 20 + 14 * 20
+    first, second = warm.trace.info.step_size[6:8]
+    assert 0.3 < second / first < 3
+
+
+def counts_of(state):
+    return state.training.seen.count, state.training.heldout.count
+
+
+def make_sampler(flow):
+    return flowmcmc.adaptive(two_modes, blackjax.mala, flow, num_train_steps=2)
+
+
+def make_frozen(flow):
+    return flowmcmc.freeze(two_modes, blackjax.mala, flow, Tuning((), jnp.zeros(()), ()))
+
+
+def warm_all(flows, keep):
+    makers = make_sampler, make_frozen
+    return warm_up(jax.random.key(0), *makers, flows, starts(), None, 20, keep=keep, progress_bar=False)
+
+
+def test_particles_are_remembered():
+    sampler = make_sampler(flowmcmc.gaussian_mixture(jnp.zeros(2)))
+    known = starts(300)
+    first = warmup.init_with_particles(sampler, jax.random.key(0), starts(), known)
+    assert int(first.training.seen.count + first.training.heldout.count) == 320
+
+
+def test_the_second_half_is_judged():
+    accepted = np.array([[0, 0]] * 4 + [[1, 0], [0, 0], [1, 1], [1, 1]])
+    rates = np.array([[0.0, 0.0]] * 4 + [[0.5, 0.7]] * 4)
+    rounds = SimpleNamespace(num_flow_accepted=accepted, flow_acceptance_rate=rates)
+    training = SimpleNamespace(heldout_loss=np.linspace(9.0, 2.0, 8))
+    rate, wait, _, gain, loss = block_stats(Trace(None, SimpleNamespace(round=rounds, training=training)))
+    assert rate == pytest.approx(0.6) and wait == 2 and gain == pytest.approx(3.0) and loss == 2.0
+
+
+@pytest.mark.parametrize(("loss_of_layers", "blocks"), [(1.0, 9), (3.0, 1)])
+def test_layers_train_on_while_they_learn_and_are_ahead(monkeypatch, loss_of_layers, blocks):
+    losses = iter(2 * [2.0] + 20 * [loss_of_layers])  # the mixture's is asked for twice
+    monkeypatch.setattr(warmup, "judge", lambda trace: (0.1, 99, False, 1.0, next(losses)))
+    monkeypatch.setattr(warmup, "STARVED", 1.0)
+    flows = small_flows(jnp.zeros(2))
+    warm = warm_all(flows, keep_info)
+    assert len(warm.trace.info.step_size) == 7 + blocks * 7
+
+
+@pytest.mark.parametrize(("rate", "longest", "rounds"), [(0.5, 25, 7), (0.5, 40, 14), (0.3, 25, 14)])
+def test_some_wait_is_not_worth_layers_if_most_proposals_are_accepted(monkeypatch, rate, longest, rounds):
+    monkeypatch.setattr(warmup, "judge", lambda trace: (rate, longest, False, 0.0, 1.0))
+    monkeypatch.setattr(warmup, "STARVED", 1.0)
+    warm = warm_all(small_flows(jnp.zeros(2)), keep_info)
+    assert len(warm.trace.info.step_size) == rounds
+
+
+@pytest.mark.parametrize(("share", "num_stuck", "is_enough"), [(0.2, 0, True), (0.8, 1, False), (0.03, 0, False)])
+def test_rejected_often_is_enough_if_no_chain_is_stuck(share, num_stuck, is_enough):
+    accepted = np.random.default_rng(0).random((140, 100)) < share
+    accepted[:, :num_stuck] = False
+    rounds = SimpleNamespace(num_flow_accepted=accepted.astype(int), flow_acceptance_rate=np.full((140, 100), 0.05))
+    training = SimpleNamespace(heldout_loss=np.zeros(140))
+    assert block_stats(Trace(None, SimpleNamespace(round=rounds, training=training)))[2] == is_enough
+
+
+@pytest.mark.slow
+def test_many_independent_wells_are_for_the_marginals():
+    def wells(x):
+        return jnp.sum(jnp.logaddexp(jnp.log(0.7) - 0.5 * ((x - 2) / 0.3) ** 2, -0.5 * ((x + 2) / 0.3) ** 2))
+
+    side = jnp.where(jax.random.bernoulli(jax.random.key(0), 0.5, (40, 12)), 2.0, -2.0)
+    result = flowmcmc.sample(1, wells, side, num_warmup=60, num_samples=200, progress_bar=False)
+    assert result.settings["flow"] == "marginals"
+    assert result.params.layers is None
+    draws = result.trace.position
+    # 8000 draws, accepted at 0.5 or more: each weight to 0.02 (three standard errors)
+    assert np.abs((draws > 0).mean((0, 1)) - 0.7 / 1.7).max() < 0.03
+
+
+@pytest.mark.slow
+def test_a_product_is_for_the_marginals_though_a_mixture_would_do():
+    wide = flowmcmc.normal(jnp.zeros(16), scale=10.0)
+    result = flowmcmc.sample(1, lambda x: -jnp.sum(jnp.abs(x)), wide, num_warmup=200, num_samples=200, **QUIET)
+    assert result.settings["flow"] == "marginals"
+    # the mixture's fit to the particles is seen to be worse: no round for it
+    assert result.settings["num_warmup"] == 70
+    assert result.trace.info.flow_acceptance_rate.mean() > 0.6
+    # 20,000 draws, a third of them effective or more, of variance 2 and kurtosis 6: four standard errors and more
+    assert np.abs(result.trace.position.var((0, 1)) / 2 - 1).max() < 0.15
+
+
+def test_one_component_goes_on_while_states_are_all_it_lacks(monkeypatch):
+    trace = object()
+    one, two = (SimpleNamespace(mixture=SimpleNamespace(log_weights=np.log(np.ones(n) / n))) for n in (1, 2))
+    rates = [0.14, 0.31, 0.315, 0.5, 0.03]
+    asked = {}
+    for name, gets_further, params in (("one", False, one), ("two", False, two), ("further", True, two)):
+        should_continue, verdicts = (
+            warmup.continue_while_gaining(gets_further),
+            iter([(rate, 9, False, 0.0, 0.0) for rate in rates]),
+        )
+        monkeypatch.setattr(warmup, "judge", lambda trace, verdicts=verdicts: next(verdicts))
+        asked[name] = [should_continue(trace, params) for _ in rates]
+    assert asked == {
+        "one": [True, True, False, False, False],
+        "two": [False] * 5,
+        "further": [True, True, True, True, False],
+    }
+
+
+def draws(key, shape):
+    return jax.random.normal(jax.random.key(key), shape)
+
+
+def try_both(monkeypatch, num_components):
+    """A mixture is never enough, and there are no layers."""
+    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
+    monkeypatch.setattr(warmup, "OFTEN", 1.1)
+
+    def flows(position):
+        mixture = flowmcmc.gaussian_mixture(position, num_components=num_components)
+        return {"mixture": mixture, "funnel": flowmcmc.funnel_mixture(position)}
+
+    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_flows", flows)
+
+
+def test_a_flow_that_does_not_fit_better_takes_no_round(monkeypatch):
+    try_both(monkeypatch, num_components=4)
+    starts = 3 * jnp.where(jnp.arange(40) % 3 > 0, 1.0, -1.0)[:, None] + draws(6, (40, 2))
+    result = flowmcmc.sample(0, two_modes, starts, num_warmup=60, num_samples=20, **QUIET)
+    assert result.settings["flow"] == "mixture"
+    assert result.settings["num_warmup"] == 21
+
+
+@pytest.mark.parametrize("nth", [1, 3])
+def test_ctrl_c_in_the_second_flow_keeps_what_there_is(monkeypatch, interrupt, nth):
+    try_both(monkeypatch, num_components=2)
+    v = 3 * draws(8, (40, 1))
+    starts = jnp.concatenate([v, draws(7, (40, 2)) * jnp.exp(v / 2)], axis=1)
+    interrupt(5 + nth)
+    with pytest.warns(UserWarning, match=f"interrupted after {5 * (nth - 1)} of 21 rounds"):
+        result = flowmcmc.sample(0, funnel, starts, num_warmup=60, num_samples=20, **QUIET)
+    assert result.settings["partial"] and result.trace is None
+    assert len(result.warmup.info.step_size) == 21 + 5 * (nth - 1)
