@@ -8,7 +8,7 @@ import pytest
 from support.targets import normal, two_modes
 
 import flowmcmc
-from flowmcmc.running.run import first_rows, keep_all, keep_info
+from flowmcmc.running.run import fetch_rows, keep_all, keep_info
 
 STARTS = jax.random.normal(jax.random.key(1), (10, 2)) + jnp.where(jnp.arange(10) % 2 == 0, 3.0, -3.0)[:, None]
 FLOW = flowmcmc.real_nvp(STARTS[0], num_layers=2, hidden=8, num_components=4)
@@ -109,5 +109,5 @@ def test_any_blackjax_algorithm_can_be_driven():
 
 def test_pieces_do_not_keep_the_memory_of_their_chunk():
     kept = {"x": jnp.zeros((100, 1000))}
-    piece = first_rows(kept, 3)["x"]
+    piece = fetch_rows(kept, 3)["x"]
     assert piece.shape == (3, 1000) and piece.base is None
