@@ -78,6 +78,8 @@ class NegativeSampler(NamedTuple):
 def maximum_likelihood(model: Model, negatives: NegativeSampler, *, energy_penalty: float = 0.0) -> Method:
     """Follow mean E(x+) - sum_i w_i E(x-_i), whose gradient is that of -log p_theta(x+) if the negatives are right.
 
+    Reference: Song and Kingma, arXiv 2101.03288, section 2.
+
     Parameters
     ----------
     model
@@ -86,6 +88,11 @@ def maximum_likelihood(model: Model, negatives: NegativeSampler, *, energy_penal
         Say ``persistent(...)``.
     energy_penalty
         Coefficient of mean E(x+)^2 + sum_i w_i E(x-_i)^2. It biases the optimum; 0 by default.
+
+    Returns
+    -------
+    Method
+        Its loss is the energy gap, a scalar in nats, with the penalty; its state is that of `negatives`.
     """
     check_model(model)
     check_has("negatives", negatives, ("init", "step"), "a NegativeSampler, such as ebm.persistent(make_sampler)")

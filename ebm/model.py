@@ -48,6 +48,11 @@ def tilted(flow: Flow, params) -> Density:
     ----------
     flow, params
         A normalised density, trained before.
+
+    Returns
+    -------
+    Density
+        ``log_prob(position)``, a scalar in nats, and ``sample(rng_key)``, one position.
     """
     check_flow_type(flow)
     return Density(

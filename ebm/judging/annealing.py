@@ -62,7 +62,7 @@ def ais(
     step_size: float | Callable = 0.1,
     local: Callable = blackjax.mala,
 ) -> AIS:
-    """From draws of the tilt to the model: a stochastic lower bound of log Z.
+    """From draws of the tilt to the model: a stochastic lower bound of log Z (Neal, arXiv physics/9803008).
 
     Parameters
     ----------
@@ -80,6 +80,13 @@ def ais(
         Of the kernel, in units of positions: a number, or a function of b. MALA's is half the variance of its noise.
     local
         BlackJAX constructor, as in `flowmcmc.sample`.
+
+    Returns
+    -------
+    AIS
+        ``log_z`` and its standard ``error``, scalars in nats; ``ess``, a fraction; ``positions``, where the walkers end
+        at the model, leaves (walkers, ...), and their ``log_weights`` (walkers,); ``acceptance_rate``
+        (num_temperatures,).
 
     Raises
     ------
@@ -109,9 +116,9 @@ def reverse_ais(
     step_size: float | Callable = 0.1,
     local: Callable = blackjax.mala,
 ) -> AIS:
-    """From draws of the model back to the tilt: a stochastic upper bound of log Z.
+    """From draws of the model back to the tilt: a stochastic upper bound of log Z (Grosse et al., arXiv 1511.02543).
 
-    Errors are those of `ais`; the standard error takes the walkers as independent.
+    The standard error takes the walkers as independent.
 
     Parameters
     ----------
@@ -119,6 +126,18 @@ def reverse_ais(
         As in `ais`.
     positions
         Draws of the model, leaves (walkers, ...).
+
+    Returns
+    -------
+    AIS
+        ``log_z`` and its standard ``error``, scalars in nats; ``ess``, a fraction; ``positions``, where the walkers end
+        at the tilt, leaves (walkers, ...), and their ``log_weights`` (walkers,); ``acceptance_rate``
+        (num_temperatures,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `ais`; or if `positions` are not finite arrays.
     """
     check({"number of positions": num_chains(positions), "num_temperatures": num_temperatures, "num_steps": num_steps})
     sizes = step_sizes(step_size, num_temperatures)
@@ -142,12 +161,24 @@ def ais_bracket(
 ) -> tuple[AIS, AIS]:
     """Bounds of log Z from below and above: `num_walkers` up from the tilt, and `positions` down from the model.
 
+    Bidirectional Monte Carlo: Grosse et al., arXiv 1511.02543.
+
     Parameters
     ----------
     rng_key, model, theta, num_walkers, num_temperatures, num_steps, step_size, local
         As in `ais`.
     positions
         As in `reverse_ais`.
+
+    Returns
+    -------
+    tuple of AIS
+        The walk up, whose ``log_z`` is a lower bound on average, and the walk down, an upper bound; both in nats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `ais` and `reverse_ais`.
     """
     key_up, key_down = jax.random.split(rng_key)
     shared = {"num_temperatures": num_temperatures, "num_steps": num_steps, "step_size": step_size, "local": local}

@@ -44,6 +44,8 @@ def mode_weights_importance(
 ) -> ImportanceModeWeights:
     """Self-normalised importance weights of the modes, from flow draws.
 
+    Self-normalised importance sampling: Geweke (1989). Pareto k: Vehtari et al., arXiv 1507.02646.
+
     Parameters
     ----------
     rng_key
@@ -58,6 +60,12 @@ def mode_weights_importance(
         How many.
     num_draws
         Flow draws.
+
+    Returns
+    -------
+    ImportanceModeWeights
+        ``weights`` (num_modes,), fractions that sum to one, and their standard ``errors`` (num_modes,); ``ess``, a
+        fraction of `num_draws`, and ``pareto_k``.
 
     Raises
     ------
@@ -96,6 +104,8 @@ def kl_divergence(
 ) -> tuple[float, float]:
     """KL(p* | p_theta) in nats and its Monte Carlo error, which leaves out the error of `log_z`.
 
+    Reference: Kullback and Leibler (1951).
+
     Parameters
     ----------
     true_logdensity
@@ -106,6 +116,16 @@ def kl_divergence(
         An energy with its tilt, and parameters.
     log_z
         Of the model, nats.
+
+    Returns
+    -------
+    tuple of float
+        The divergence and its standard error, in nats.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two draws.
     """
     num = num_chains(draws)
     if num < 2:

@@ -58,12 +58,18 @@ class Health:
 
 
 def health(fit: Fit) -> Health:
-    """Read a `Fit`.
+    """Whether training went well, in numbers and in words; r-hat is that of Vehtari et al. (arXiv 1903.08008).
 
     Parameters
     ----------
     fit
         Of any method. Without persistent chains mode weights stay unchecked, and that is said.
+
+    Returns
+    -------
+    Health
+        Means over the last tenth of the updates, r-hat of the persistent chains, counts of what was not finite, and
+        ``problems``, a list of sentences.
     """
     check_has("fit", fit, ("info", "chains"), "what ebm.fit returned")
     info = fit.info

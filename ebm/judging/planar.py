@@ -43,6 +43,12 @@ def grid(model: Model, theta: Any, *, low, high, num: int = 400) -> Grid:
     num
         Cells along each side.
 
+    Returns
+    -------
+    Grid
+        ``points`` (num^2, 2), centres of the cells inside the box; ``log_prob`` (num^2,), normalised on the box, and
+        ``log_z``, in nats.
+
     Raises
     ------
     ValueError
@@ -95,6 +101,11 @@ def grid_mode_weights(grid: Grid, labels: Callable) -> np.ndarray:
         Of `grid`.
     labels
         From points (n, 2) to integers (n,) from 0.
+
+    Returns
+    -------
+    numpy.ndarray
+        Shape (modes,) with one more mode than the largest label; fractions that sum to one.
 
     Raises
     ------

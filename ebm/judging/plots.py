@@ -56,7 +56,8 @@ def plot_energy(
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        Two panels: log density and energy, in nats.
 
     Raises
     ------

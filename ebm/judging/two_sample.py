@@ -21,7 +21,7 @@ __all__ = ["c2st", "mmd"]
 
 
 def mmd(x: Any, y: Any, *, bandwidth: float | None = None, rng_key, num_permutations: int = 200) -> tuple[float, float]:
-    """Unbiased squared MMD with a Gaussian kernel, and its p-value by permutation.
+    """Unbiased squared MMD with a Gaussian kernel, and its p-value by permutation: Gretton et al. (2012).
 
     Memory grows with the square of the number of positions: pass a few thousand.
 
@@ -38,8 +38,8 @@ def mmd(x: Any, y: Any, *, bandwidth: float | None = None, rng_key, num_permutat
 
     Returns
     -------
-    tuple
-        The value (it can be slightly negative) and the p-value.
+    tuple of float
+        The squared distance, without units (it can be slightly negative), and the p-value in (0, 1].
 
     Raises
     ------
@@ -72,6 +72,8 @@ def mmd(x: Any, y: Any, *, bandwidth: float | None = None, rng_key, num_permutat
 def c2st(rng_key, x: Any, y: Any, *, num_neighbours: int | None = None) -> tuple[float, float]:
     """Accuracy of a nearest-neighbour classifier on held-out halves; near 0.5 the samples cannot be told apart.
 
+    Classifier two-sample test: Lopez-Paz and Oquab, arXiv 1610.06545.
+
     Parameters
     ----------
     rng_key
@@ -83,8 +85,8 @@ def c2st(rng_key, x: Any, y: Any, *, num_neighbours: int | None = None) -> tuple
 
     Returns
     -------
-    tuple
-        The accuracy, and the standard error that it has if the laws are the same: 0.5 / sqrt(number tested).
+    tuple of float
+        The accuracy in [0, 1], and the standard error that it has if the laws are the same: 0.5 / sqrt(number tested).
 
     Raises
     ------

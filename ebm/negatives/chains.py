@@ -46,6 +46,16 @@ def local_tuning(step_size: float, position) -> Tuning:
         Of the kernel.
     position
         Gives the shape and dtype.
+
+    Returns
+    -------
+    Tuning
+        ``params=None``, the step size as a scalar, and a ``scale`` of ones, shaped like `position`.
+
+    Raises
+    ------
+    ValueError
+        If `step_size` is not positive.
     """
     if not step_size > 0:
         raise ValueError(f"step_size must be positive, got {step_size}.")
@@ -53,7 +63,7 @@ def local_tuning(step_size: float, position) -> Tuning:
 
 
 def contrastive_divergence(make_sampler: Callable, *, num_rounds: int = 1) -> NegativeSampler:
-    """Chains that start at the batch of data, one for each point.
+    """Chains that start at the batch of data, one for each point: contrastive divergence, Hinton (2002).
 
     Parameters
     ----------
@@ -61,6 +71,11 @@ def contrastive_divergence(make_sampler: Callable, *, num_rounds: int = 1) -> Ne
         As in `persistent`.
     num_rounds
         Of the sampler, for each update.
+
+    Returns
+    -------
+    NegativeSampler
+        Its ``step`` gives batch_size * num_rounds positions with equal weights, zero where the model has no density.
     """
     return from_start(make_sampler, lambda rng_key, batch: batch, num_rounds)
 
@@ -68,7 +83,7 @@ def contrastive_divergence(make_sampler: Callable, *, num_rounds: int = 1) -> Ne
 def short_run(
     make_sampler: Callable, start: Callable, *, num_chains: int = 256, num_rounds: int = 1
 ) -> NegativeSampler:
-    """Chains that start anew for each update.
+    """Chains that start anew for each update (Nijkamp et al., arXiv 1904.09770).
 
     Parameters
     ----------
@@ -80,6 +95,11 @@ def short_run(
         How many.
     num_rounds
         Of the sampler, for each update.
+
+    Returns
+    -------
+    NegativeSampler
+        Its ``step`` gives num_chains * num_rounds positions with equal weights, zero where the model has no density.
     """
     check(num_chains=num_chains, num_rounds=num_rounds)
     check_callables({"start": start}, "model.tilt.sample")
@@ -98,7 +118,9 @@ def persistent(
     restart: Callable | None = None,
     restart_rate: float = 0.0,
 ) -> NegativeSampler:
-    """Chains that go on where they were, however theta changed; with flow proposals this is the paper's method.
+    """Chains that go on where they were, however theta changed: Tieleman (2008).
+
+    With flow proposals this is the method of Grenioux, Moulines and Gabrié (arXiv 2306.00684).
 
     Parameters
     ----------
@@ -114,6 +136,12 @@ def persistent(
     restart, restart_rate
         Each active chain starts anew from ``restart(rng_key)`` with this probability before it moves (Du and Mordatch,
         arXiv 1903.08689). That biases the chains' law.
+
+    Returns
+    -------
+    NegativeSampler
+        Its state is a `PersistentState`; its ``step`` gives num_active * num_rounds positions with equal weights, zero
+        where the model has no density.
 
     Raises
     ------

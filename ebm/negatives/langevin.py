@@ -26,22 +26,44 @@ class LangevinInfo(NamedTuple):
 def ula(logdensity_fn, step_size) -> SamplingAlgorithm:
     """Unadjusted Langevin, BlackJAX's integrator; a step into NaN or infinity is not taken, but counted.
 
+    Reference: Roberts and Tweedie (1996).
+
     Parameters
     ----------
     logdensity_fn
         Unnormalised log density of one position.
     step_size
         Half the variance of the noise.
+
+    Returns
+    -------
+    SamplingAlgorithm
+        ``init(position, rng_key=None)`` and ``step(rng_key, state)`` for one chain; its info is ``is_divergent`` alone.
+
+    Raises
+    ------
+    ValueError
+        If `step_size` is a float that is not positive and finite.
     """
     return langevin(logdensity_fn, step_size, overdamped_langevin)
 
 
 def gradient_ascent(logdensity_fn, step_size) -> SamplingAlgorithm:
-    """Noise-free Langevin.
+    """Langevin without noise: ascent of the log density, the refinement of CoopFlow (Xie et al., arXiv 2205.06924).
 
     Parameters
     ----------
     logdensity_fn, step_size
+        As in `ula`.
+
+    Returns
+    -------
+    SamplingAlgorithm
+        As in `ula`; its steps are deterministic, and it samples no distribution.
+
+    Raises
+    ------
+    ValueError
         As in `ula`.
     """
     return langevin(logdensity_fn, step_size, ascent)

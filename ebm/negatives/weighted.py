@@ -35,6 +35,7 @@ def importance_sampling(flow: Flow, params, *, num_draws: int = 1024) -> Negativ
     """Self-normalised importance sampling with a fixed flow, say one fitted to the data by `flowmcmc.fit_flow`.
 
     Biased by O(1 / num_draws); useless where ``info.ess`` is small. A flow that misses a mode never shows it.
+    Self-normalised importance sampling: Geweke (1989).
 
     Parameters
     ----------
@@ -42,6 +43,11 @@ def importance_sampling(flow: Flow, params, *, num_draws: int = 1024) -> Negativ
         Where the negatives are drawn from.
     num_draws
         Negatives for each update.
+
+    Returns
+    -------
+    NegativeSampler
+        Its ``step`` gives num_draws positions with self-normalised weights; ``log_z`` of its `MethodInfo` is in nats.
     """
     check(num_draws=num_draws)
 
@@ -68,6 +74,8 @@ def jarzynski(
 ) -> NegativeSampler:
     """Walkers drawn from the tilt, whose weights make up for every change of theta exactly.
 
+    Reference: Carbone et al., arXiv 2305.19414.
+
     Parameters
     ----------
     make_sampler
@@ -80,6 +88,17 @@ def jarzynski(
         Walkers, all of which move at each update, and rounds of the sampler for each.
     resample_below
         Systematic resampling when the effective sample size falls below this fraction. 0: never.
+
+    Returns
+    -------
+    NegativeSampler
+        Its state is a `JarzynskiState`; its ``step`` gives num_walkers * num_rounds positions with weights that sum to
+        one; ``log_z`` of its `MethodInfo` is in nats.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
     """
     check(num_walkers=num_walkers, num_rounds=num_rounds)
     if not 0 <= resample_below <= 1:

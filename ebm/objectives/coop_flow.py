@@ -23,12 +23,20 @@ def coop_flow(
 ) -> Method:
     """Train an energy with a flow as its short-run proposal; the flow is learned beside it by the same optimiser.
 
+    CoopFlow: Xie et al., arXiv 2205.06924.
+
     Parameters
     ----------
     model, flow, params
         The flow starts at `params`, usually fitted to the data by `flowmcmc.fit_flow`.
     num_chains, num_steps, step_size
         Negatives for an update, and their noise-free Langevin steps.
+
+    Returns
+    -------
+    Method
+        Its `extra` is the parameters of the flow. The value of its loss is the energy gap, in nats; its gradient in
+        `extra` is that of -log q over the negatives.
     """
     check(num_chains=num_chains, num_steps=num_steps)
     position = jax.eval_shape(model.tilt.sample, jax.random.key(0))

@@ -19,6 +19,8 @@ __all__ = ["denoising_score_matching"]
 def denoising_score_matching(model: Model, *, noise_scale: float) -> Method:
     """Learn the data blurred by `noise_scale`: first derivatives in x only, so cheap in any dimension.
 
+    Reference: Vincent (2011).
+
     Parameters
     ----------
     model
@@ -27,6 +29,11 @@ def denoising_score_matching(model: Model, *, noise_scale: float) -> Method:
     noise_scale
         sigma, in the data's units and one number for all coordinates. Smaller blurs less; but the loss stays of order
         one while what it says about the energy shrinks as sigma^2, so the gradient gets noisier.
+
+    Returns
+    -------
+    Method
+        Its loss is a scalar without units, of order d, the number of coordinates; nothing is learned beside theta.
 
     Raises
     ------

@@ -24,6 +24,8 @@ __all__ = ["flow_contrastive"]
 def flow_contrastive(model: Model, flow: Flow, params: Any) -> Method:
     """Energy and flow as adversaries; `extra` is (log Z, parameters of the flow), log Z from 0 on.
 
+    Flow contrastive estimation: Gao et al., arXiv 1912.00589.
+
     Parameters
     ----------
     model
@@ -38,8 +40,8 @@ def flow_contrastive(model: Model, flow: Flow, params: Any) -> Method:
     Returns
     -------
     Method
-        Its loss has the value of L and the gradients of L in theta and log Z, of -L in the flow's parameters;
-        `MethodInfo` reports the learned log Z.
+        Its loss has the value of L, a scalar in nats, and the gradients of L in theta and log Z, of -L in the flow's
+        parameters; `MethodInfo` reports the learned log Z.
 
     Raises
     ------

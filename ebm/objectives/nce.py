@@ -22,6 +22,8 @@ Array = jax.Array
 def nce(model: Model, noise: Density, *, noise_ratio: int = 1) -> Method:
     """Noise-contrastive estimation; `extra` is log Z, a scalar that starts at 0, the truth where the energy is zero.
 
+    Reference: Gutmann and Hyvärinen (2010).
+
     Parameters
     ----------
     model
@@ -35,7 +37,7 @@ def nce(model: Model, noise: Density, *, noise_ratio: int = 1) -> Method:
     Returns
     -------
     Method
-        Its `MethodInfo` reports the learned log Z.
+        Its loss is a scalar in nats; `MethodInfo` reports the learned log Z.
 
     Raises
     ------
@@ -79,6 +81,11 @@ def mixed(noise_a: Density, noise_b: Density, *, share: float = 0.5) -> Density:
         Normalised densities over the same positions.
     share
         Of draws that come from `noise_a`.
+
+    Returns
+    -------
+    Density
+        ``log_prob(position)``, a scalar in nats, and ``sample(rng_key)``, one position.
 
     Raises
     ------

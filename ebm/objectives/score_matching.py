@@ -21,7 +21,7 @@ Array = jax.Array
 
 
 def score_matching(model: Model) -> Method:
-    """Exact score matching: d Hessian-vector products at each data point.
+    """Exact score matching: d Hessian-vector products at each data point: Hyvärinen (2005).
 
     Time and memory grow with the number d of coordinates; from some tens of them on `sliced_score_matching` is cheaper.
 
@@ -31,6 +31,11 @@ def score_matching(model: Model) -> Method:
         Energy and tilt, twice differentiable: with piecewise linear activations (leaky ReLU, the default of `mlp`)
         derivatives leave out the kinks and the loss has another minimum; pass ``activation=jax.nn.silu``. The tilt must
         not end where data are (`uniform` near its walls).
+
+    Returns
+    -------
+    Method
+        Its loss is a scalar in inverse squared units of the position; nothing is learned beside theta.
 
     Example
     -------

@@ -19,12 +19,19 @@ __all__ = ["sliced_score_matching"]
 def sliced_score_matching(model: Model, *, num_projections: int = 1) -> Method:
     """Score matching with `num_projections` Hessian-vector products at each data point, whatever the dimension.
 
+    Reference: Song et al., arXiv 1905.07088 (the form with reduced variance).
+
     Parameters
     ----------
     model
         Energy and tilt, twice differentiable, see `score_matching`.
     num_projections
         Fresh directions for each data point; signs, for which diagonal Hessians leave no variance at all.
+
+    Returns
+    -------
+    Method
+        Its loss has the expectation of that of `score_matching`; nothing is learned beside theta.
 
     Raises
     ------

@@ -57,6 +57,13 @@ def from_numpyro(model: Callable, *args, **kwargs) -> NumpyroModel:
     args, kwargs
         Its arguments, data among them.
 
+    Returns
+    -------
+    NumpyroModel
+        ``logdensity_fn`` of one unconstrained position (a dict of its latent sites), in nats; ``prior``, a `Density` on
+        the same space; ``constrain``, from one such position to all sites by name; and a method
+        ``to_datatree(result)``.
+
     Raises
     ------
     ValueError

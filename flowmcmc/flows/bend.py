@@ -47,12 +47,21 @@ class Bend(NamedTuple):
 def bent_mixture(position: PyTree, *, num_components: int = 4, defensive: float = 0.05) -> Flow:
     """A Gaussian mixture bent along parabolas: bananas, Rosenbrock's valleys, posteriors with curved ridges.
 
+    Triangular maps as proposals: Parno and Marzouk (arXiv 1412.5492). Banana densities: Haario, Saksman and Tamminen
+    (1999).
+
     Parameters
     ----------
     position
         One position (any pytree of floating arrays, no chain axis): gives shapes and dtype.
     num_components, defensive
         As in `gaussian_mixture`.
+
+    Returns
+    -------
+    Flow
+        Over positions like `position`. Its parameters are `WarpedParams`, set by ``flow.fit`` alone; log densities are
+        in nats. It has a `bijection`, so `neutra` can use it.
 
     Raises
     ------

@@ -59,12 +59,20 @@ class Rows(NamedTuple):
 def funnel_mixture(position: PyTree, *, num_components: int = 4, defensive: float = 0.05) -> Flow:
     """A Gaussian mixture whose coordinates' scales follow one of them log-linearly: funnels, centred hierarchies.
 
+    Funnels: Neal (2003). Non-centred hierarchies: Papaspiliopoulos, Roberts and Sköld (2007).
+
     Parameters
     ----------
     position
         One position (any pytree of floating arrays, no chain axis): gives shapes and dtype.
     num_components, defensive
         As in `gaussian_mixture`.
+
+    Returns
+    -------
+    Flow
+        Over positions like `position`. Its parameters are `WarpedParams`, set by ``flow.fit`` alone; log densities are
+        in nats. It has a `bijection`, so `neutra` can use it.
 
     Raises
     ------

@@ -38,6 +38,8 @@ class FlowParams(NamedTuple):
 def gaussian_mixture(position: PyTree, *, num_components: int | None = None, defensive: float = 0.05) -> Flow:
     """A Gaussian mixture fitted by EM to the chains' states, with no coupling layers: cheap, and often enough.
 
+    EM: Dempster, Laird and Rubin (1977). Defensive mixture: Hesterberg (1995).
+
     Parameters
     ----------
     position
@@ -48,6 +50,13 @@ def gaussian_mixture(position: PyTree, *, num_components: int | None = None, def
         has d^2 numbers to learn.
     defensive
         Weight of a broad Student-t density (3 degrees of freedom, twice the chains' covariance scale), in [0, 1).
+
+    Returns
+    -------
+    Flow
+        Over positions like `position`. Its parameters are `FlowParams` with ``layers=None``, set by ``flow.fit`` alone;
+        log densities are in nats. It has a `metric`, the mean covariance of its components, (d, d) in squared units of
+        the position.
 
     Raises
     ------
@@ -83,7 +92,18 @@ def real_nvp(
         1: the base is a standard normal. More: a Gaussian mixture of at most so many components, see
         `gaussian_mixture`; the layers then refine it from the identity.
     defensive
-        Weight of the heavy-tailed part of the base density.
+        Weight of the heavy-tailed part of the base density, in [0, 1); Hesterberg (1995).
+
+    Returns
+    -------
+    Flow
+        Over positions like `position`. Its parameters are `FlowParams`: gradients train ``layers``, ``flow.fit`` sets
+        the rest. Log densities are in nats.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an option out of range, or a position that is not made of floating arrays.
     """
     return layered(position, affine(), num_layers, hidden, num_components, defensive)
 
@@ -106,6 +126,17 @@ def spline_flow(
         Bins of each spline, on [-bound, bound] in units of the chains' standard deviations.
     position, num_layers, hidden, num_components, defensive
         As in `real_nvp`.
+
+    Returns
+    -------
+    Flow
+        Over positions like `position`. Its parameters are `FlowParams`: gradients train ``layers``, ``flow.fit`` sets
+        the rest. Log densities are in nats.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an option out of range, or a position that is not made of floating arrays.
     """
     check_counts({"num_bins": num_bins}, smallest=2)
     check_numbers({"bound": bound})

@@ -43,6 +43,8 @@ class MarginalParams(NamedTuple):
 def marginal_mixtures(position: PyTree, *, num_components: int = 6, defensive: float = 0.05) -> Flow:
     """A mixture of normals for each coordinate by itself, fitted by EM: many independent wells at little cost.
 
+    EM: Dempster, Laird and Rubin (1977). Defensive mixture: Hesterberg (1995).
+
     Parameters
     ----------
     position
@@ -51,6 +53,12 @@ def marginal_mixtures(position: PyTree, *, num_components: int = 6, defensive: f
         Of each coordinate's mixture.
     defensive
         Weight of a broad Student-t density, as in `gaussian_mixture`.
+
+    Returns
+    -------
+    Flow
+        Over positions like `position`. Its parameters are `MarginalParams`, set by ``flow.fit`` alone; log densities
+        are in nats.
 
     Raises
     ------

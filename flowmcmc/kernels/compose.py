@@ -29,16 +29,26 @@ class CycleInfo(NamedTuple):
 def cycle(*parts: tuple[SamplingAlgorithm, int]) -> SamplingAlgorithm:
     """Apply each ``(algorithm, num_steps)`` in turn; one step is the whole cycle.
 
+    Cycles of kernels leave the target invariant if each part does: Tierney (1994).
+
     Parameters
     ----------
     parts
         Pairs of a BlackJAX ``SamplingAlgorithm`` (its state must have ``.position``) and how many steps it takes.
         Unadjusted kernels (``blackjax.mclmc``, Langevin without a test) bias the cycle.
 
+    Returns
+    -------
+    SamplingAlgorithm
+        ``init(position, rng_key=None) -> CycleState`` and ``step(rng_key, state) -> (CycleState, CycleInfo)`` for one
+        chain; the info of each part has a leading axis over its steps.
+
     Raises
     ------
     ValueError
         If there is no part, or a number of steps is below one.
+    TypeError
+        If a part is not such a pair.
 
     Example
     -------
@@ -82,6 +92,12 @@ def vmap_chains(algorithm: SamplingAlgorithm) -> SamplingAlgorithm:
     ----------
     algorithm
         A sampler of one chain, of this library or BlackJAX's.
+
+    Returns
+    -------
+    SamplingAlgorithm
+        ``init(positions, rng_key=None)`` and ``step(rng_key, state)``; every leaf of positions, states and infos is
+        (chain, ...).
     """
     check_sampler(algorithm)
 

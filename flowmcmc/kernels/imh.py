@@ -55,7 +55,7 @@ class IMHInfo(NamedTuple):
 
 
 def imh(logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> SamplingAlgorithm:
-    """Independent Metropolis-Hastings as a BlackJAX ``SamplingAlgorithm``.
+    """Independent Metropolis-Hastings as a BlackJAX ``SamplingAlgorithm`` (Gabrié et al., arXiv 2105.12603).
 
     Parameters
     ----------
@@ -69,8 +69,9 @@ def imh(logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> SamplingAlgori
     Returns
     -------
     SamplingAlgorithm
-        ``init(position, rng_key=None)`` and ``step(rng_key, state)``. From a start of zero density the first valid
-        proposal is accepted. A NaN or infinite proposal is rejected and counted.
+        ``init(position, rng_key=None) -> IMHState`` and ``step(rng_key, state) -> (IMHState, IMHInfo)`` for one chain.
+        From a start of zero density the first valid proposal is accepted. A NaN or infinite proposal is rejected and
+        counted.
 
     Example
     -------

@@ -47,6 +47,8 @@ class ISIRInfo(NamedTuple):
 def isir(logdensity_fn: LogDensity, flow: Flow, params: PyTree, *, num_proposals: int = 16) -> SamplingAlgorithm:
     """Iterated sampling importance resampling as a BlackJAX ``SamplingAlgorithm``.
 
+    Reference: Andrieu, Lee and Vihola (2018); with flow proposals Samsonov et al., arXiv 2111.02702.
+
     Parameters
     ----------
     logdensity_fn
@@ -55,6 +57,12 @@ def isir(logdensity_fn: LogDensity, flow: Flow, params: PyTree, *, num_proposals
         The proposal and its fixed parameters.
     num_proposals
         N, fresh draws for each step (the pool has one more, the current position).
+
+    Returns
+    -------
+    SamplingAlgorithm
+        ``init(position, rng_key=None) -> IMHState`` and ``step(rng_key, state) -> (IMHState, ISIRInfo)`` for one chain.
+        The info holds the pool of N + 1 positions and its log weights, in nats.
 
     Raises
     ------

@@ -20,7 +20,8 @@ def jittered(local: LocalKernel, *, lowest: float = 0.02) -> LocalKernel:
     """The same kernel with step sizes drawn log-uniformly from [lowest, 1] times the adapted one, afresh for each step.
 
     A mixture of kernels that leave the target invariant, so one itself: where the adapted step is far too large (the
-    neck of a funnel, a steep ridge) chains still move. Some steps are shorter than they could be elsewhere.
+    neck of a funnel, a steep ridge) chains still move. Some steps are shorter than they could be elsewhere. Random step
+    sizes: Neal (2011).
 
     Parameters
     ----------
@@ -32,7 +33,8 @@ def jittered(local: LocalKernel, *, lowest: float = 0.02) -> LocalKernel:
     Returns
     -------
     LocalConstructor
-        Used wherever `local` could be; it needs what `local` needs.
+        ``(logdensity_fn, step_size, **needed) -> SamplingAlgorithm``, to be used wherever `local` could be; it needs
+        what `local` needs.
 
     Raises
     ------

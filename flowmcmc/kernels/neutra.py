@@ -31,6 +31,8 @@ class NeutraState(NamedTuple):
 def neutra(local: LocalKernel, flow: Flow, params: PyTree = None) -> LocalKernel:
     """A constructor ``(logdensity_fn, step_size) -> SamplingAlgorithm``, to be used wherever `local` could be.
 
+    Moves in the latent space of a flow: Hoffman et al., arXiv 1903.03704.
+
     Parameters
     ----------
     local
@@ -44,7 +46,8 @@ def neutra(local: LocalKernel, flow: Flow, params: PyTree = None) -> LocalKernel
     Returns
     -------
     LocalConstructor
-        Also to be called directly, as below.
+        ``(logdensity_fn, step_size) -> SamplingAlgorithm`` with a `NeutraState`; it can also be called directly, as
+        below. Without `params` it must be given those of the flow as well.
 
     Raises
     ------

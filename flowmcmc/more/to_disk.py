@@ -53,10 +53,11 @@ def draw_to_disk(result: SampleResult, num_samples: int, path, *, block: int = 1
 
     Returns
     -------
-    The DataTree of ``path/draws.zarr``, with the groups of `to_datatree`, opened lazily: what is asked for is read each
-    time, and not kept. Thin it for what needs all draws at once,
-    ``flowmcmc.summary(tree.isel(draw=slice(None, None, 20)))``. ``xarray.open_datatree(store, engine="zarr")`` opens it
-    elsewhere. After Ctrl-C it holds the draws so far, marked ``partial``.
+    xarray.DataTree
+        ``path/draws.zarr`` with the groups of `to_datatree`, opened lazily: what is asked for is read each time, and
+        not kept. Thin it for what needs all draws at once, as in
+        ``flowmcmc.summary(tree.isel(draw=slice(None, None, 20)))``. ``xarray.open_datatree(store, engine="zarr")``
+        opens it elsewhere. After Ctrl-C it holds the draws so far, marked ``partial``.
 
     Raises
     ------

@@ -56,7 +56,8 @@ def plot_flow(
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        A scatter plot of both (given two coordinates), a histogram for each coordinate, and one of log weights.
 
     Raises
     ------

@@ -39,7 +39,8 @@ def plot_chains(datatree, path: str | Path | None = None, *, modes=None, num_cha
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        Three panels: a scatter plot of the draws, the mode of each chain over time, and the mass of each mode.
 
     Raises
     ------
@@ -73,7 +74,8 @@ def plot_modes(datatree, path: str | Path | None = None, *, modes=None, num_chai
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        Two panels: the mode of each chain over time, and the mass of each mode.
 
     Raises
     ------
@@ -104,7 +106,8 @@ def plot_pairs(datatree, path: str | Path | None = None, *, modes=None, coordina
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        One row and one column of panels for each coordinate; the upper triangle is empty.
 
     Raises
     ------

@@ -53,6 +53,11 @@ def plot_report(result, path: str | Path, *, summary: Summary | None = None, tit
     title
         Heading of the page.
 
+    Returns
+    -------
+    None
+        The page is written to `path`.
+
     Raises
     ------
     OSError

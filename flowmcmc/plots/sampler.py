@@ -27,7 +27,8 @@ def plot_warmup(datatree, path: str | Path | None = None):
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        Three panels: acceptance rates, losses of the flow in nats, and the step size.
 
     Raises
     ------
@@ -85,7 +86,8 @@ def plot_ranks(
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        One panel for each coordinate, with one row for each chain.
 
     Raises
     ------

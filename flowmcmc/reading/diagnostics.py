@@ -75,7 +75,7 @@ def entry_names(shapes: dict[str, tuple]) -> list[str]:
 
 
 def mode_weights(datatree, modes: np.ndarray | Callable | ModeWeights | None = None, *, rng_key=0) -> ModeWeights:
-    """Fraction of draws in each mode, with its Monte Carlo error.
+    """Fraction of draws in each mode, with its Monte Carlo error (arviz; Vehtari et al., arXiv 1903.08008).
 
     Parameters
     ----------
@@ -87,6 +87,13 @@ def mode_weights(datatree, modes: np.ndarray | Callable | ModeWeights | None = N
         clustering the draws. A `ModeWeights` is returned as it is.
     rng_key
         For the clustering.
+
+    Returns
+    -------
+    ModeWeights
+        ``weights`` (modes,), fractions that sum to one, and their standard errors ``mcse`` (modes,); ``labels`` (chain,
+        draw); ``transitions`` and ``num_chains`` (modes,), how often each mode was entered and by how many chains it
+        was visited.
 
     Raises
     ------
@@ -138,7 +145,7 @@ def mode_weights(datatree, modes: np.ndarray | Callable | ModeWeights | None = N
 
 
 def rejections(datatree):
-    """Acceptance and the longest run of rejections for each chain, an ``xarray.Dataset`` over ``chain``.
+    """Acceptance and the longest run of rejections for each chain.
 
     ``longest_rejection`` counts rounds in a row without an accepted flow proposal; a long one means that the chain sits
     where the flow's density is far too small. ``diverging`` is the share of local steps that diverged, or had no chance
@@ -149,6 +156,12 @@ def rejections(datatree):
     ----------
     datatree
         A DataTree with ``sample_stats``, or a `SampleResult`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over ``chain``, as far as recorded: ``local_acceptance_rate``, ``diverging`` and ``flow_acceptance_rate``,
+        fractions in [0, 1], and ``longest_rejection``, a number of draws.
     """
     import xarray as xr
 
@@ -183,6 +196,12 @@ def importance(result, *, num_draws: int = 4000, rng_key=0) -> Importance:
         Fresh flow draws.
     rng_key
         A key or int seed.
+
+    Returns
+    -------
+    Importance
+        ``log_weights`` (num_draws,) in nats, -inf where they are not finite; ``pareto_k``; and ``ess``, a fraction of
+        `num_draws`.
     """
     check_result(result)
     check_counts({"num_draws": num_draws})
@@ -204,6 +223,11 @@ def nested_rhat(datatree, num_superchains: int = 8):
         A DataTree with ``posterior``, or a `SampleResult`.
     num_superchains
         Groups of chains that are compared with each other.
+
+    Returns
+    -------
+    xarray.DataTree
+        Nested r-hat of each coordinate, with the names and shapes of ``posterior`` without ``chain`` and ``draw``.
 
     Raises
     ------

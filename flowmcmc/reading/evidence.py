@@ -75,6 +75,7 @@ def log_evidence(result, *, rng_key=0, num_draws: int = 10_000, max_draws: int =
     """log Z of a run's target, by the bridge between its flow and its draws; the evidence if the density is one.
 
     The flow was fitted in warm-up, so not to these draws. All constants of likelihood and prior must be in the density.
+    Bridge: Meng and Wong (1996); its error: Frühwirth-Schnatter (2004).
 
     Parameters
     ----------
@@ -84,6 +85,12 @@ def log_evidence(result, *, rng_key=0, num_draws: int = 10_000, max_draws: int =
         A key or int seed.
     num_draws, max_draws
         Fresh flow draws; and most of the run's own that are used, evenly thinned.
+
+    Returns
+    -------
+    LogZ
+        The bridge estimate ``log_z`` and its standard ``error``, in nats; the forward estimate beside it, and the
+        ``problems`` that speak against either.
 
     Raises
     ------
@@ -108,8 +115,10 @@ def log_evidence(result, *, rng_key=0, num_draws: int = 10_000, max_draws: int =
 def log_z_importance(
     rng_key, logdensity_fn: LogDensity, flow: Flow, params: PyTree, *, num_draws: int = 10_000, draws: PyTree = None
 ) -> LogZ:
-    """The forward estimate, checked by the bridge if there are `draws`: it is refused where it lies more than 0.01 and
-    four standard errors below, since the flow has then lost a mode, or the tails.
+    """log Z by importance sampling with flow draws, checked by the bridge if there are `draws`.
+
+    The estimate is refused where it lies more than 0.01 and four standard errors below the bridge, since the flow has
+    then lost a mode, or the tails. Bridge: Meng and Wong (1996). Pareto k: Vehtari et al., arXiv 1507.02646.
 
     Parameters
     ----------
@@ -124,6 +133,12 @@ def log_z_importance(
         Fresh flow draws.
     draws
         Positions of chains on the target, leaves (chain, draw, ...); independent draws go in as one chain.
+
+    Returns
+    -------
+    LogZ
+        The forward estimate ``log_z`` and its standard ``error``, in nats; ``ess`` and ``pareto_k`` of its weights, and
+        the ``problems`` that speak against it.
 
     Raises
     ------
@@ -147,10 +162,10 @@ def log_z_bridge(
 ) -> LogZ:
     """The optimal bridge between flow and chains: right wherever the two overlap, even if neither covers the other.
 
-    The error is that of Frühwirth-Schnatter, Econometrics Journal 7 (2004): relative mean squared error of numerator
-    and denominator, with the effective number of `draws`. It takes the flow as given. A flow fitted to the very `draws`
-    it is bridged to lies too close to them and biases log Z: fit it to one half of the chains' draws and pass the other
-    (Overstall & Forster, CSDA 54 (2010)).
+    The estimate is that of Meng and Wong (1996). Its error is that of Frühwirth-Schnatter (2004): relative mean squared
+    error of numerator and denominator, with the effective number of `draws`. It takes the flow as given. A flow fitted
+    to the very `draws` it is bridged to lies too close to them and biases log Z: fit it to one half of the chains'
+    draws and pass the other, as in Overstall and Forster (2010).
 
     Parameters
     ----------
@@ -158,6 +173,12 @@ def log_z_bridge(
         As in `log_z_importance`.
     draws
         Positions of chains on the target, leaves (chain, draw, ...); independent draws go in as one chain.
+
+    Returns
+    -------
+    LogZ
+        The bridge estimate ``log_z`` and its standard ``error``, in nats; the forward estimate beside it, and the
+        ``problems`` that speak against either.
 
     Raises
     ------

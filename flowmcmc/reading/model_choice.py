@@ -23,12 +23,20 @@ class ModelWeights(NamedTuple):
 def model_weights(log_zs: Sequence[LogZ], prior=None) -> ModelWeights:
     """Posterior probabilities of models, w_i = p_i Z_i / sum_j p_j Z_j, errors to first order for independent runs.
 
+    Reference: Kass and Raftery (1995).
+
     Parameters
     ----------
     log_zs
         One for each model, of the same data, with all constants of likelihood and prior.
     prior
         Prior probabilities p_i up to a common factor; None: all equal.
+
+    Returns
+    -------
+    ModelWeights
+        ``weights`` (models,), which sum to one, their standard ``errors`` (models,), and ``problems``, those of the
+        evidences with the index of the model before each.
 
     Raises
     ------

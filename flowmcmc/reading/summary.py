@@ -80,7 +80,7 @@ class Summary:
 
 
 def summary(result, *, modes=None) -> Summary:
-    """Table, modes, flow weights, and a verdict on a run.
+    """Table, modes, flow weights, and a verdict on a run; r-hat and ESS are those of Vehtari et al. (arXiv 1903.08008).
 
     Parameters
     ----------
@@ -88,6 +88,12 @@ def summary(result, *, modes=None) -> Summary:
         A `SampleResult`; or a DataTree with ``posterior`` (and ``sample_stats``), for a run of any sampler.
     modes
         As in `mode_weights`; by default found by clustering.
+
+    Returns
+    -------
+    Summary
+        ``table``, ``modes``, ``rejections``, ``importance`` and ``problems``, a list of sentences that is empty if none
+        was found; printed, it ends with a verdict.
 
     Raises
     ------
