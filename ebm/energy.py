@@ -127,7 +127,7 @@ def conv(position, *, channels: Sequence[int] = (32, 64, 64), activation: Callab
 
 
 def functional(build: Callable) -> Energy:
-    """A module as two pure functions."""
+    """A flax module as two pure functions, ``init(rng_key)`` and ``energy(theta, x)``."""
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
 
     def init(rng_key):

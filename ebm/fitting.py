@@ -1,4 +1,4 @@
-"""Training told in one call: chunks of updates, a look at the model between them, and what went on while it ran."""
+"""Training in one call: chunks of updates, a look at the model between them, and a record of what happened."""
 
 import warnings
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from flowmcmc.running.run import RunState, keep_info, run
 
 __all__ = ["Fit", "fit"]
 
-NUM_WATCHED = 128
+NUM_WATCHED = 128  # persistent chains whose positions are recorded
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,14 +153,14 @@ def fit(
 
 
 def advance(fit: Fit, num_steps: int, progress_bar: bool) -> Fit:
-    """Chunk by chunk."""
+    """Train for `num_steps` more updates, chunk by chunk, with a look at the model after each chunk."""
     state, first = fit.state, fit.state.round if isinstance(fit.state, RunState) else 0
     infos, records = [fit.info] if isinstance(fit.info, TrainInfo) else [], list(fit.records)
     chains = [] if fit.chains is None else list(fit.chains)
     done, is_partial = 0, False
     with tqdm(total=num_steps, desc="training", disable=not progress_bar, leave=False) as bar:
         while done < num_steps and not is_partial:
-            # whole looks, wherever an interruption fell
+            # chunks end at multiples of `look_every`, also after an interruption
             size = min(fit.look_every - (first + done) % fit.look_every, num_steps - done)
             state, trace = run(
                 fit.rng_key,
@@ -190,7 +190,7 @@ def advance(fit: Fit, num_steps: int, progress_bar: bool) -> Fit:
 
 
 def look(monitor: Callable | None, state: RunState) -> dict | None:
-    """What `monitor` says of this state; None if it was interrupted, so that no training is lost with it."""
+    """The record that `monitor` makes of this state; None if it was interrupted, so that no training is lost."""
     if monitor is None:
         return {}
     try:
@@ -206,7 +206,7 @@ def look(monitor: Callable | None, state: RunState) -> dict | None:
 
 
 def is_number(value) -> bool:
-    """Whether the progress bar can show it."""
+    """Whether `value` is a single number, which the progress bar can show."""
     return np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
 
 

@@ -2,7 +2,7 @@ r"""What all training methods share: the contracts, and maximum likelihood with 
 
     grad_theta -log p_theta(x+) = grad E(x+) - E_{x- ~ p_theta}[grad E(x-)]
 
-The second term is what every method disagrees about. A `NegativeSampler` supplies draws x- with weights; a `Method`
+Methods differ in the second term. A `NegativeSampler` supplies draws x- with weights; a `Method`
 turns a batch of data into a loss whose gradient is followed.
 """
 
@@ -121,7 +121,7 @@ def energy_gap(model: Model, theta: Any, batch, positions, weights) -> tuple[Arr
 
 
 def from_point_loss(point_loss: Callable) -> Method:
-    """Follow the mean over the batch of ``point_loss(rng_key, theta, position)``: nothing beside theta, no state."""
+    """A method whose loss is the batch mean of ``point_loss(rng_key, theta, position)``, without `extra` or state."""
 
     def init(rng_key, theta, data):
         return (), ()
@@ -134,6 +134,6 @@ def from_point_loss(point_loss: Callable) -> Method:
 
 
 def no_info() -> MethodInfo:
-    """For methods without negatives."""
+    """The `MethodInfo` of a method without negatives."""
     missing = jnp.full((), jnp.nan)
     return MethodInfo(missing, missing, missing, missing, jnp.zeros((), jnp.int32))

@@ -118,7 +118,7 @@ class EBM:
         writing.rename(path)
 
     def arrays(self) -> dict:
-        """What orbax keeps."""
+        """The arrays that `save` writes with orbax."""
         return {"theta": self.theta, "tuning": self.tuning, "positions": self.positions}
 
 

@@ -22,7 +22,7 @@ PAPER_RHAT = {"flow": (1.01, 1.01, 1.05), "ula": (7.30, 9.29, 90.90), "nt": (2.0
 
 
 def figures(records: list[dict], folder: Path) -> list[Path]:
-    """Draw what the records allow; the files written."""
+    """Draw the figures that the records allow; return the paths of the files written."""
     import matplotlib.pyplot as plt
 
     written = []

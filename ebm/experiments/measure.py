@@ -26,7 +26,7 @@ NICE = [round(a * 10**k) for k in range(2, 7) for a in (1, 1.5, 2, 3, 4, 6, 8)]
 
 
 def measure(name: str, method: str, seed: int, *, num_steps: int | None = None, seconds: float | None = None) -> Any:
-    """Train and evaluate.
+    """Train one method on one experiment, and evaluate the model.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def measure(name: str, method: str, seed: int, *, num_steps: int | None = None, 
 
 
 def surroundings() -> dict:
-    """Versions and machine."""
+    """Versions of the packages, and the machine."""
     packages = ("flowmcmc", "jax", "blackjax", "flax", "optax", "arviz")
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
     machine["device"] = jax.devices()[0].device_kind
@@ -114,7 +114,7 @@ def surroundings() -> dict:
 
 
 def affordable(wanted: float) -> int:
-    """The largest round number of updates within what is wanted."""
+    """The largest number in NICE that is at most `wanted`; the smallest if there is none."""
     return max(n for n in NICE if n <= max(wanted, NICE[0]))
 
 
@@ -137,7 +137,7 @@ class Watch:
 
     def __call__(self, state) -> dict:
         elapsed = time.process_time() - self.last
-        if self.is_first:  # it compiled: one look in 75 goes uncounted
+        if self.is_first:  # the first chunk compiles, so its time is not counted
             elapsed, self.is_first = 0.0, False
         self.seconds += elapsed
         found: dict[str, Any] = {"cpu": self.seconds}
@@ -158,7 +158,7 @@ def flow_divergence(experiment: Experiment, flow: Flow, trained, test) -> float:
 
 
 def cpu_seconds_per_step(setting: Setting, experiment: Experiment, data) -> float:
-    """Of training, from a short trial after compilation."""
+    """CPU seconds of an update, from a short trial after compilation."""
     algorithm = trainer(
         setting.model, setting.method, default_optimizer(1000, experiment.learning_rate), batch_size=BATCH_SIZE
     )
@@ -169,12 +169,12 @@ def cpu_seconds_per_step(setting: Setting, experiment: Experiment, data) -> floa
 
 
 def last(values, fraction: float = 0.1) -> float:
-    """Mean of the last part of a run."""
+    """Mean over the last `fraction` of a run."""
     return float(np.mean(values[-max(1, int(fraction * len(values))) :]))
 
 
 def plain(value: Any) -> Any:
-    """Numbers JSON knows; NaN and infinities as None."""
+    """The value in types that JSON knows; NaN and infinities become None."""
     if isinstance(value, dict):
         return {key: plain(v) for key, v in value.items()}
     if hasattr(value, "tolist"):  # arrays and NumPy's numbers

@@ -163,7 +163,7 @@ def mixture_flow(experiment: Experiment, data) -> Flow:
 
 
 def fitted(rng_key, flow: Flow, data) -> Density:
-    """A flow fitted to data as noise."""
+    """Noise density for NCE: a flow fitted to data."""
     return tilted(flow, fit_flow(rng_key, flow, data[:10_000]))
 
 

@@ -51,7 +51,7 @@ def read(folder: Path) -> list[dict]:
 
 
 def numbers(record: dict) -> dict[str, float | None]:
-    """What the table shows of one run."""
+    """Quantities of one run that the table shows, by name."""
     found: dict[str, float | None] = {}
     name, curve = record["experiment"], record["curve"]
     if name == "A":
@@ -112,7 +112,7 @@ def table(records: list[dict]) -> str:
 
 
 def order(pair: tuple[str, str]):
-    """Experiments in the paper's order, dimensions ascending, our method first."""
+    """Sort key: experiments in the paper's order, dimensions ascending, our method first."""
     name, method = pair
     first = ["A", "B", "gaussians", "rings"]
     place = first.index(name) if name in first else len(first)
@@ -121,7 +121,7 @@ def order(pair: tuple[str, str]):
 
 
 def outcome(record: dict) -> str:
-    """One run in words."""
+    """Text that describes the outcome of one run."""
     lines = [f"{record['experiment']}, {record['method']}, seed {record['seed']}: {record['num_steps']} updates"]
     lines += [f"  {name}: {value:.4g}" for name, value in numbers(record).items() if value is not None]
     lines.append("  mode weights: " + " ".join(f"{w:.4f}" for w in record["weights"]))

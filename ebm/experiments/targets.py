@@ -56,13 +56,13 @@ def four_modes() -> Target:
 
 
 def eight_gaussians() -> Target:
-    """C: on the unit circle, sd 0.15."""
+    """C: eight Gaussians on the unit circle, sd 0.15."""
     angle = 2 * np.pi * np.arange(8) / 8
     return mixture(np.stack([np.cos(angle), np.sin(angle)], axis=1), 8 * [0.15**2], 8 * [1 / 8])
 
 
 def rings() -> Target:
-    """C: radii 1 to 4, sd 0.15 across."""
+    """C: four rings of radii 1 to 4, sd 0.15 across."""
     radii = np.arange(1.0, 5.0)
 
     def sample(rng_key, num):

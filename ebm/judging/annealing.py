@@ -29,7 +29,7 @@ Array = jax.Array
 
 
 class AIS(NamedTuple):
-    """One walk of all walkers.
+    """Result of one annealing of all walkers.
 
     Attributes
     ----------
@@ -188,7 +188,7 @@ def ais_bracket(
 
 @partial(jax.jit, static_argnames=("model", "num_steps", "local", "is_reverse"))
 def anneal(rng_key, model, theta, positions, sizes, num_steps, local, *, is_reverse):
-    """All walkers along all b: forward weighs and then moves, backward does the same in the opposite order."""
+    """Take all walkers along all b; forward weighs them before each move, backward after it."""
     energy = jax.vmap(partial(model.energy, theta))
     dtype = jax.eval_shape(energy, positions).dtype
     b = jnp.linspace(0.0, 1.0, sizes.shape[0] + 1, dtype=dtype)
@@ -217,7 +217,7 @@ def anneal(rng_key, model, theta, positions, sizes, num_steps, local, *, is_reve
 
 
 def moved(rng_key, model, theta, positions, *, b, step_size, num_steps, local):
-    """Every walker after `num_steps` kernel steps at b, and their mean acceptance."""
+    """Positions of the walkers after `num_steps` kernel steps at b, and their mean acceptance rate."""
     logdensity = lambda x: model.tilt.log_prob(x) - b * model.energy(theta, x)
     ones = jax.tree.map(lambda leaf: jnp.ones_like(leaf[0]), positions)
     kernel = scaled_kernel(local, logdensity, step_size, ones)
@@ -233,7 +233,7 @@ def moved(rng_key, model, theta, positions, *, b, step_size, num_steps, local):
 
 
 def step_sizes(step_size, num_temperatures: int) -> Array:
-    """One for each b above 0."""
+    """Step sizes of the kernel, one for each b above 0, (num_temperatures,)."""
     if not callable(step_size) and not 0 < step_size < float("inf"):
         raise ValueError(f"step_size must be positive, got {step_size}.")
     b = jnp.linspace(0.0, 1.0, num_temperatures + 1)[1:]
@@ -241,10 +241,10 @@ def step_sizes(step_size, num_temperatures: int) -> Array:
 
 
 def hashable(local: Callable) -> Callable:
-    """The function within BlackJAX's top-level objects, which have no hash."""
+    """The function within one of BlackJAX's top-level objects, which themselves have no hash."""
     return getattr(local, "differentiable", local)
 
 
 def check(counts: dict[str, int]) -> None:
-    """Raise unless all are at least 1."""
+    """Raise unless all counts are at least 1."""
     check_counts(counts)

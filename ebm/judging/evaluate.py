@@ -1,4 +1,4 @@
-r"""Against the truth: mode weights by importance, divergence from a known law; 2-d grids are in `planar`.
+r"""Comparison with the truth: mode weights by importance sampling, divergence from a known density.
 
 W_k = sum_i w_i 1[x_i in mode k] / sum_i w_i        KL(p* | p_theta) = E_{p*}[log p*(x) - log p_theta(x)]
 """
@@ -84,7 +84,7 @@ def mode_weights_importance(
     shares = np.exp(log_weights - np.logaddexp.reduce(log_weights))
     is_in = found[:, None] == np.arange(num_modes)
     weights = shares @ is_in
-    errors = np.sqrt(shares**2 @ (is_in - weights) ** 2)  # first order, of a ratio
+    errors = np.sqrt(shares**2 @ (is_in - weights) ** 2)  # to first order, for a ratio of means
     return ImportanceModeWeights(weights, errors, effective_fraction(log_weights), tail_shape(log_weights))
 
 

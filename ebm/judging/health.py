@@ -13,7 +13,7 @@ __all__ = ["Health", "health"]
 MAX_RHAT = 1.05  # over a few tens of looks; the final sampler is held to 1.01
 MIN_ACCEPTANCE = 0.05
 MIN_ESS = 0.1
-LAST = 0.1  # of the updates
+LAST = 0.1  # share of the updates that means are taken over
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Health:
     loss
         Mean over the last tenth of the updates; for maximum likelihood the energy gap E(data) - E(negatives), nats.
     local_acceptance_rate, flow_acceptance_rate, ess
-        Means there; NaN where there is no such thing.
+        Means over the same updates; NaN where a method has none.
     rhat
         Of the persistent chains over the second half of the looks, worst coordinate; NaN without such chains.
     num_skipped, num_invalid
@@ -110,7 +110,7 @@ def health(fit: Fit) -> Health:
 
 
 def chains_rhat(fit: Fit) -> float:
-    """Worst coordinate, over the second half of the looks; NaN if there are fewer than four."""
+    """r-hat of the worst coordinate over the second half of the looks; NaN if these are fewer than four."""
     from arviz_stats.base.array import array_stats
 
     if fit.chains is None:

@@ -19,8 +19,8 @@ from flowmcmc.ground.checks import check_scalar
 __all__ = ["Grid", "grid", "grid_mode_weights", "labelled", "log_densities"]
 
 BATCH = 10_000  # positions at once, to bound memory
-MARGIN = 20  # around the box, a strip of one twentieth of it is looked at too
-LOST = 1e-3  # mass outside that is too much
+MARGIN = 20  # the strip around the box that is checked for mass is 1 / MARGIN as wide as the box
+LOST = 1e-3  # largest share of the mass that may lie in the strip
 
 
 class Grid(NamedTuple):
@@ -88,7 +88,7 @@ def grid(model: Model, theta: Any, *, low, high, num: int = 400) -> Grid:
 
 @partial(jax.jit, static_argnums=0)
 def log_densities(model, theta, positions):
-    """Unnormalised, at positions (n, ...)."""
+    """Unnormalised log densities (n,) at positions (n, ...)."""
     return jax.lax.map(partial(model.logdensity, theta), positions, batch_size=BATCH)
 
 
@@ -117,7 +117,7 @@ def grid_mode_weights(grid: Grid, labels: Callable) -> np.ndarray:
 
 
 def labelled(labels: Callable, positions, num: int) -> np.ndarray:
-    """What `labels` returns, checked."""
+    """Labels of the positions, after checking that they are `num` integers from 0."""
     found = np.asarray(labels(positions))
     if found.shape != (num,) or not np.issubdtype(found.dtype, np.integer) or found.min() < 0:
         raise ValueError(

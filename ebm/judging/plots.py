@@ -19,8 +19,8 @@ from flowmcmc.reading.diagnostics import entry_names
 
 __all__ = ["plot_energy"]
 
-DEPTH = 12  # nats below the highest density that the colours reach
-NUM_POINTS = 1000
+DEPTH = 12  # nats below the highest density, where the colours end
+NUM_POINTS = 1000  # that are drawn
 
 
 def plot_energy(
@@ -102,7 +102,7 @@ def plot_energy(
 
 
 def default_points(trained: EBM | Fit):
-    """Draws of a model in use, data of one in training."""
+    """Draws of an `EBM`, data of a `Fit`."""
     if isinstance(trained, Fit):
         return trained.state.sampler.data
     if trained.result is None or trained.result.trace is None:

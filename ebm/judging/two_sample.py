@@ -1,9 +1,9 @@
-r"""Two samples, one law? A kernel distance with its permutation test, and the accuracy of a classifier.
+r"""Two-sample tests: a kernel distance with its permutation test, and the accuracy of a classifier.
 
     MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y),   k(a, b) = exp(-|a - b|^2 / (2 h^2))
 
 Gretton et al., JMLR 13 (2012); Lopez-Paz & Oquab, arXiv 1610.06545. Both take independent draws: thin chains first, or
-the tests see differences that are none.
+the tests find differences where there are none.
 """
 
 from typing import Any
@@ -54,7 +54,7 @@ def mmd(x: Any, y: Any, *, bandwidth: float | None = None, rng_key, num_permutat
         raise ValueError(f"bandwidth must be positive, got {bandwidth}; None takes the median distance.")
     distances = pdist(np.concatenate([x, y]), "sqeuclidean")
     square = np.median(distances) if bandwidth is None else bandwidth**2
-    kernel = squareform(np.exp(-0.5 * distances / (square if square > 0 else 1.0)))  # zero on its diagonal
+    kernel = squareform(np.exp(-0.5 * distances / (square if square > 0 else 1.0)))  # zeros on the diagonal
     rng = generator(rng_key)
     is_x = np.zeros((len(kernel), 1 + num_permutations), kernel.dtype)
     is_x[: len(x)] = 1.0
@@ -133,5 +133,5 @@ def check_pair(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def generator(rng_key) -> np.random.Generator:
-    """NumPy's, seeded by a JAX key."""
+    """A NumPy generator seeded by a JAX key."""
     return np.random.default_rng(np.asarray(jax.random.key_data(as_key(rng_key))))

@@ -1,4 +1,4 @@
-"""Negatives from Markov chains. One pattern: start somewhere, run any sampler of the core, use where it ends.
+"""Negatives from Markov chains: each method starts chains, runs a sampler of the core, and uses where they end.
 
     contrastive_divergence   starts at the batch of data      biased (Hinton 2002)
     short_run                starts afresh from a density     biased (Nijkamp et al., arXiv 1904.09770)
@@ -190,7 +190,7 @@ def persistent(
 
 
 def from_start(make_sampler: Callable, start: Callable, num_rounds: int) -> NegativeSampler:
-    """Chains with a new start for every update; what the sampler learns (a step size) is kept."""
+    """Chains that start anew for every update; what the sampler learns (a step size) is kept."""
     check(num_rounds=num_rounds)
 
     def init(rng_key, logdensity_fn, data):
@@ -209,7 +209,7 @@ def from_start(make_sampler: Callable, start: Callable, num_rounds: int) -> Nega
 
 
 def advance(rng_key: Array, algorithm, state, num_rounds: int):
-    """Run rounds; the sampler's state, the positions after every round with equal weights, and their `MethodInfo`.
+    """Run rounds; return the sampler's state, the positions after every round, equal weights, and a `MethodInfo`.
 
     A chain where the model has no density (zero, NaN) has weight zero until it leaves.
     """
@@ -229,7 +229,7 @@ def advance(rng_key: Array, algorithm, state, num_rounds: int):
 
 
 def without_weightless(positions, log_weights: Array):
-    """`positions` with the heaviest in place of those of weight zero: if their energy is NaN, zero times it is too."""
+    """Replace positions of weight zero by the heaviest one: if their energy is NaN, zero times it is NaN as well."""
     heaviest = jnp.argmax(log_weights)
 
     def one(leaf):
@@ -240,5 +240,5 @@ def without_weightless(positions, log_weights: Array):
 
 
 def check(**numbers: int) -> None:
-    """Raise unless all are positive."""
+    """Raise unless all numbers are positive integers."""
     check_counts(numbers)

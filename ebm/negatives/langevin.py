@@ -70,8 +70,8 @@ def gradient_ascent(logdensity_fn, step_size) -> SamplingAlgorithm:
 
 
 def langevin(logdensity_fn, step_size, integrator) -> SamplingAlgorithm:
-    """Guard an integrator against leaving the finite numbers."""
-    # an array where it is learned
+    """A kernel that takes the integrator's step if the new state is finite, and stays otherwise."""
+    # a learned step size is an array, which is not checked
     if isinstance(step_size, float) and not 0 < step_size < float("inf"):
         raise ValueError(f"step_size must be positive, got {step_size}.")
     value_and_grad = jax.value_and_grad(logdensity_fn)
@@ -89,7 +89,7 @@ def langevin(logdensity_fn, step_size, integrator) -> SamplingAlgorithm:
 
 
 def ascent(value_and_grad):
-    """The integrator at temperature zero."""
+    """Langevin integrator at temperature zero, in BlackJAX's form."""
 
     def advance(rng_key, state, step_size):
         position = jax.tree.map(lambda x, g: x + step_size * g, state.position, state.logdensity_grad)

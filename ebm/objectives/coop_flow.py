@@ -60,7 +60,7 @@ def coop_flow(
         positions, state = jax.lax.stop_gradient((positions, state))
         gap, _ = energy_gap(model, theta, batch, positions, weights)
         fit = -jnp.mean(jax.vmap(flow.log_prob, (None, 0))(extra, positions))
-        # the flow's gradient without its value, which is no part of the energy gap
+        # adds the gradient for the flow but not its value, so that the loss is the energy gap
         return gap + fit - jax.lax.stop_gradient(fit), (state, info)
 
     return Method(init, loss)

@@ -82,7 +82,7 @@ def flow_contrastive(model: Model, flow: Flow, params: Any) -> Method:
         fixed_theta, fixed_log_z, fixed_params = jax.lax.stop_gradient((theta, log_z, params))
         for_energy = classification_loss(rng_key, theta, log_z, fixed_params, batch)
         for_flow = classification_loss(rng_key, fixed_theta, fixed_log_z, params, batch)
-        # the last two cancel in value: what remains of them is the flow's ascent
+        # the last two terms cancel in value and leave the gradient of -L for the flow
         value = for_energy + jax.lax.stop_gradient(for_flow) - for_flow
         return value, (state, no_info()._replace(log_z=fixed_log_z))
 

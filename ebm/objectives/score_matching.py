@@ -21,7 +21,7 @@ Array = jax.Array
 
 
 def score_matching(model: Model) -> Method:
-    """Exact score matching: d Hessian-vector products at each data point: Hyvärinen (2005).
+    """Exact score matching of Hyvärinen (2005): d Hessian-vector products at each data point.
 
     Time and memory grow with the number d of coordinates; from some tens of them on `sliced_score_matching` is cheaper.
 

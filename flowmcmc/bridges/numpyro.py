@@ -80,7 +80,7 @@ def from_numpyro(model: Callable, *args, **kwargs) -> NumpyroModel:
     observed = [name for name, site in trace.items() if site["type"] == "sample" and site["is_observed"]]
     kept = {n: s["value"] for n, s in trace.items() if s["type"] in ("sample", "deterministic") and n not in observed}
     check_names("model", leaf_names(kept), [jnp.ndim(leaf) for leaf in jax.tree.leaves(kept)])
-    # by name: the Jacobians that NumPyro adds are observed sites too
+    # hidden by name, because the Jacobians that NumPyro adds are observed sites too
     latent = handlers.block(model, hide=observed)
 
     def logdensity_fn(position):

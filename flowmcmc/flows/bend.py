@@ -1,10 +1,10 @@
-r"""A Gaussian mixture in coordinates that were bent parabolas of others: the proposal for curved ridges.
+r"""A Gaussian mixture pushed along fitted parabolas: the proposal for curved ridges.
 
     x = loc + scale * y,   y_j = (m + L z)_j + sum_k (a_jk y_k + b_jk y_k^2),   k over the drivers before j,   z ~ base
 
-Which coordinates drive others, and in which order, is read off the correlations of each coordinate with the squares of
-the others. The regression on drivers and their squares gives a and b, the covariance of what that leaves m and L. The
-base, a mixture fitted by EM, mends what is no parabola.
+Correlations of each coordinate with the squares of the others decide which coordinates are drivers, and in which order.
+A regression on the drivers and their squares gives a and b, the mean and covariance of its residuals m and L. The base,
+a mixture fitted by EM, corrects what a parabola does not describe.
 Triangular maps as proposals: Parno, Marzouk (arXiv 1412.5492). Bananas: Haario, Saksman, Tamminen (1999).
 """
 
@@ -21,10 +21,10 @@ from flowmcmc.flows.warped import Warp, warped_mixture
 __all__ = ["Bend", "bent_mixture"]
 
 MAX_DRIVERS = 16
-MOST_ROWS = 4096  # that the fit looks at
-SIGNIFICANT = 25.0  # times 1 / rows: share of a coordinate's variance that another's square must explain
-FARTHEST = 30.0  # deviations up to which a parabola goes on
-RIDGE = 1e-3  # of each standard deviation
+MOST_ROWS = 4096  # rows that the fit uses
+SIGNIFICANT = 25.0  # a driver's square must explain more than SIGNIFICANT / rows of a coordinate's variance
+FARTHEST = 30.0  # standard deviations beyond which a parabola is continued as a constant
+RIDGE = 1e-3  # of the regressions, relative to each standard deviation
 
 
 class Bend(NamedTuple):
@@ -40,7 +40,7 @@ class Bend(NamedTuple):
 
     @property
     def driver(self) -> Array:
-        """The first, which none of the others bends."""
+        """Index of the first driver, which no other driver bends."""
         return self.drivers[0]
 
 
@@ -77,14 +77,14 @@ def bent_mixture(position: PyTree, *, num_components: int = 4, defensive: float 
 
 
 def identity(dim: int, dtype) -> Bend:
-    """No bend."""
+    """The bend that maps z to itself."""
     num_drivers, eye = min(MAX_DRIVERS, dim), jnp.eye(dim, dtype=dtype)
     none = jnp.zeros((dim, num_drivers), dtype)
     return Bend(jnp.arange(num_drivers), none, none, jnp.zeros(dim, dtype), eye, eye)
 
 
 def bend(warp: Bend, z: Array) -> tuple[Array, Array]:
-    """y and log|det dy/dz|."""
+    """Map z to y; return y and log|det dy/dz|."""
 
     def add(y, driver_and_effects):
         driver, linear, quadratic = driver_and_effects
@@ -96,26 +96,26 @@ def bend(warp: Bend, z: Array) -> tuple[Array, Array]:
 
 
 def straighten(warp: Bend, y: Array) -> tuple[Array, Array]:
-    """z and log|det dz/dy|."""
+    """Map y to z; return z and log|det dz/dy|."""
     c = y[warp.drivers]
     straight = y - warp.linear @ c - warp.quadratic @ square(c)
     return warp.inverse @ (straight - warp.shift), -jnp.sum(jnp.log(jnp.diagonal(warp.cholesky)))
 
 
 def square(y: Array) -> Array:
-    """Its square, with an end: squares of squares of heavy tails would leave no digit for what they are added to."""
+    """y^2, constant beyond FARTHEST: otherwise repeated squares of heavy tails swamp what they are added to."""
     return jnp.clip(y, -FARTHEST, FARTHEST) ** 2
 
 
 def fit_bend(points: Array, weights: Array, heldout: Array, heldout_weights: Array, affine: Affine) -> Bend:
-    """Least squares on the drivers and their squares, each coordinate on those before it."""
+    """Regress each coordinate on the drivers before it and on their squares, by weighted least squares."""
     count, dim = points.shape
     in_use = jnp.sum(weights > 0)
     num_rows = min(MOST_ROWS, count)
-    chosen = jnp.arange(num_rows) * in_use // num_rows  # rows in use come first
+    chosen = jnp.arange(num_rows) * in_use // num_rows  # rows with a positive weight come first
     rows, share = points[chosen], (weights[chosen] / jnp.sum(weights[chosen]))[:, None]
 
-    # how much of each coordinate (row) the square of each other one (column), less its linear part, explains
+    # entry (i, j): variance of coordinate i explained by the square of coordinate j, with its linear part removed
     squares = rows**2 - jnp.sum(share * rows**2, axis=0) - jnp.sum(share * rows**3, axis=0) * rows
     squares = squares / jnp.sqrt(jnp.sum(share * squares**2, axis=0) + 1e-6)
     explained = (rows.T @ (share * squares)) ** 2
@@ -128,7 +128,7 @@ def fit_bend(points: Array, weights: Array, heldout: Array, heldout_weights: Arr
     rank = jnp.zeros(dim, int).at[drivers].set(jnp.arange(len(drivers)))
     num_before = jnp.where(is_driver, rank, len(drivers))
 
-    # one QR of all columns: each coordinate's regression on the first of them is a triangular system
+    # one QR of all columns turns each coordinate's regression on the leading columns into a triangular system
     candidates = jnp.where(is_driver[drivers], rows[:, drivers], 0.0)
     features = jnp.stack([candidates, square(candidates)], axis=2).reshape(num_rows, -1)
     columns = jnp.concatenate([jnp.ones_like(share), features, rows], axis=1)

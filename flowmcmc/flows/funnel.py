@@ -2,14 +2,14 @@ r"""A Gaussian mixture in coordinates whose scales follow one of them: the propo
 
     x = loc + scale * y,   y = B (shift + exp(a + b c) * z),   c = y_driver,   z ~ base
 
-The driver (the log of a group's standard deviation, say) is chosen on held-out states; b, its effect on the log scale
-of each other coordinate, and the unit triangular B, driver first, are fitted to the tenth of the states that are
-furthest in, and so say what the density does where no chain has been. There every digit of a coefficient counts: with
-an error of 0.001 a flow is lost where the scale is 0.001. In a hierarchy as people write it down coefficients are whole
-numbers, slopes halves of them, and means zero in the density's own units, and are set to that where a likelihood ratio
-test does not object. The base, a mixture fitted by EM, mends what the map gets wrong elsewhere. With coupling layers
-the same is learned by gradients, later and less far.
-Funnels: Neal (2003). Non-centring, which this does by itself: Papaspiliopoulos, Roberts, Skoeld (2007).
+The driver (say the log of a group's standard deviation) is chosen on held-out states. Its effect b on the log scale of
+each other coordinate, and the unit triangular B (driver first), are fitted to the tenth of the states deepest in the
+neck, so that the map extrapolates to where no chain has been. Coefficients must be accurate there: with an error of
+0.001 the flow misses the density where its scale is 0.001. Hierarchies are mostly written with integer coefficients,
+slopes that are multiples of 1/2, and zero means, so the fit is rounded to these where a likelihood ratio test does not
+reject them. The base, a mixture fitted by EM, corrects the map elsewhere. Coupling layers learn the same by gradients,
+but later and less deep.
+Funnels: Neal (2003). Non-centring, to which the map amounts: Papaspiliopoulos, Roberts, Sköld (2007).
 """
 
 from functools import partial
@@ -25,17 +25,17 @@ from flowmcmc.flows.warped import Warp, warped_mixture
 
 __all__ = ["Funnel", "funnel_mixture"]
 
-DIGITS = 0.6  # of those of the dtype that a range of scales may use up: the triangular part subtracts
+DIGITS = 0.6  # share of the dtype's digits that the range of scales may use; subtractions in B need the rest
 CANDIDATES = 4  # drivers that are tried
-CLIP = 3.0  # deviations, where coordinates are compared with sizes
-TINY = 1e-6  # square of the smallest size
-MOST_ROWS = 4096  # that they are tried on, and that the fit then looks at, or ROWS for each coordinate
-INSIDE = 0.1  # share of the rows that the fit looks at: further out, means bend as well
-ROWS = 40
-NUM_STEPS = 10
-RIDGE = 1e-5  # of each standard deviation
-DEVIATIONS = 4.0  # that a test statistic may lie above its mean
-CORRELATED = 10  # states of chains that tell as much as an independent one: some wait long in a neck
+CLIP = 3.0  # standard deviations at which points are clipped before they are correlated with log squares
+TINY = 1e-6  # added to squares before their logarithm is taken
+MOST_ROWS = 4096  # rows that the drivers are tried on; the fit uses as many, or ROWS per coordinate if these are more
+INSIDE = 0.1  # share of the rows, deepest in the neck, that the fit uses: further out the means curve as well
+ROWS = 40  # per coordinate, at least, that the fit uses
+NUM_STEPS = 10  # Newton steps for the slopes
+RIDGE = 1e-5  # of the regression, relative to each standard deviation
+DEVIATIONS = 4.0  # standard deviations above its mean up to which a chi-squared statistic is accepted
+CORRELATED = 10  # chain states that count as one independent state, because some chains wait long in a neck
 
 
 class Funnel(NamedTuple):
@@ -50,7 +50,7 @@ class Funnel(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """States (n, d) in units of their own, and their weights (n,)."""
+    """Standardised states `points` (n, d) and their `weights` (n,)."""
 
     points: Array
     weights: Array
@@ -88,33 +88,36 @@ def funnel_mixture(position: PyTree, *, num_components: int = 4, defensive: floa
 
 
 def identity(dim: int, dtype) -> Funnel:
-    """No funnel."""
+    """The funnel that maps z to itself."""
     zero, eye = jnp.zeros(dim, dtype), jnp.eye(dim, dtype=dtype)
     return Funnel(jnp.array(0), zero, zero, zero, eye, eye)
 
 
 def widen(funnel: Funnel, z: Array) -> tuple[Array, Array]:
-    """y and log|det dy/dz|."""
+    """Map z to y; return y and log|det dy/dz|."""
     c = funnel.shift[funnel.driver] + jnp.exp(funnel.log_scale[funnel.driver]) * z[funnel.driver]
     log_scale = funnel.log_scale + bounded(funnel.slopes * c)
     return funnel.matrix @ (funnel.shift + jnp.exp(log_scale) * z), jnp.sum(log_scale)
 
 
 def narrow(funnel: Funnel, y: Array) -> tuple[Array, Array]:
-    """z and log|det dz/dy|."""
+    """Map y to z; return z and log|det dz/dy|."""
     log_scale = funnel.log_scale + bounded(funnel.slopes * y[funnel.driver])
     return (funnel.inverse @ y - funnel.shift) * jnp.exp(-log_scale), -jnp.sum(log_scale)
 
 
 def bounded(log_scale: Array) -> Array:
-    """Cut off where rounding would make the two passes two densities: at 9.6 in float32, 21.6 in float64."""
+    """Clip a log scale at 9.6 in float32, 21.6 in float64: beyond, rounding makes map and inverse disagree."""
     limit = -DIGITS * jnp.log(jnp.finfo(log_scale.dtype).eps)
     return jnp.clip(log_scale, -limit, limit)
 
 
 def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: Array, affine: Affine) -> Funnel:
-    """For the driver that is best on held-out rows, of those that the logs of squares of whitened `points` (n, d)
-    follow: logs and clipped rows, since in the mouth of a funnel a few rows outweigh all others."""
+    """Fit a funnel for each candidate driver, take the best on held-out rows, and refit it to the rows deepest inside.
+
+    Candidates are the coordinates with which the log squares of the whitened `points` (n, d) correlate most. Logs and
+    clipped points are used because a few rows in the mouth of a funnel would dominate otherwise.
+    """
     share = (weights / jnp.sum(weights))[:, None]
     squares = solve_triangular(affine.cholesky, points.T, lower=True).T ** 2
     logs, clipped = jnp.log(squares + TINY), jnp.clip(points, -CLIP, CLIP)
@@ -124,7 +127,7 @@ def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: A
     drivers = jax.lax.top_k(jnp.sum(follows**2, axis=0), min(CANDIDATES, dim))[1]
     in_use = jnp.sum(weights > 0)
     num_few, num_inside = min(MOST_ROWS, count), min(max(MOST_ROWS, ROWS * dim), count)
-    spread = jnp.arange(num_few) * in_use // num_few  # rows in use come first
+    spread = jnp.arange(num_few) * in_use // num_few  # rows with a positive weight come first
 
     everywhere, judges = Rows(points[spread], weights[spread]), Rows(heldout, heldout_weights)
 
@@ -143,18 +146,21 @@ def fit_funnel(points: Array, weights: Array, heldout: Array, heldout_weights: A
 
 
 def leading(slopes: Array) -> Array:
-    """Their mean, weighted by their size."""
+    """Mean of the slopes, weighted by their absolute values."""
     return jnp.sum(slopes * jnp.abs(slopes)) / (jnp.sum(jnp.abs(slopes)) + 1e-6)
 
 
 def fit_along(
     driver: Array, deepest: Rows, everywhere: Rows, heldout: Rows, num_rows: Array | float, affine: Affine
 ) -> Funnel:
-    """Maximum likelihood for normal z by turns: the triangular part from a weighted covariance, then a Newton step for
-    the slopes; from the `num_rows` that are furthest in, or ROWS for each coordinate if these are more. At the end
-    whole numbers, where these rows allow them: a neck is followed no further than its coefficients are exact. A
-    coordinate that may be as wide in the neck as elsewhere, and is on held-out rows, depends on the others as all rows
-    say: next to it those that get narrow vary too little there."""
+    """Fit a funnel along `driver` by maximum likelihood for standard normal z.
+
+    The triangular part, from a weighted covariance, alternates with a Newton step for the slopes. The fit uses the
+    `num_rows` rows deepest in the neck, or ROWS per coordinate if these are more. At the end coefficients are rounded
+    to whole numbers where these rows allow it, since the map follows a neck as far as its coefficients are exact. A
+    coordinate that is as wide in the neck as elsewhere, by a likelihood ratio test and on held-out rows, takes its
+    regression from all rows: in the neck the coordinates that get narrow vary too little to show it.
+    """
     points, weights = deepest
     dim = points.shape[1]
     index = jnp.arange(dim)
@@ -163,7 +169,7 @@ def fit_along(
     c, is_driver = rows[:, 0], index == 0
     ranked = jnp.sort(jnp.where(weights > 0, c, jnp.inf))
     in_use = jnp.sum(weights > 0)
-    few = jnp.minimum(4 * dim, in_use // 4)  # rows that no one row may outweigh by much
+    few = jnp.minimum(4 * dim, in_use // 4)  # extreme values of c that are clipped, so that no row dominates
     inside = jnp.clip(num_rows, min=ROWS * dim, max=in_use - 1).astype(int)
     whole = partial(whole_rows, loc=affine.loc[order], scale=affine.scale[order])
 
@@ -224,7 +230,7 @@ def fit_along(
 
 
 def regression(rows: Array, weights: Array) -> tuple[Array, Array]:
-    """Weighted mean, and the unit triangular matrix whose rows take from each coordinate what those before it say."""
+    """Weighted mean, and the unit triangular matrix that subtracts each coordinate's regression on those before."""
     weight = weights / jnp.sum(weights)
     mean = weight @ rows
     factor = factor_of(jnp.sqrt(weight)[:, None] * (rows - mean[None]), RIDGE)
@@ -234,9 +240,11 @@ def regression(rows: Array, weights: Array) -> tuple[Array, Array]:
 
 
 def whole_rows(rows: Array, weights: Array, count: Array, *, loc: Array, scale: Array) -> tuple[Array, Array]:
-    """Each coordinate's regression on those before it, and its mean. In the density's own units the coefficients are
-    whole numbers in every hierarchy (0, or 1 for the mean of a group), and the rest has mean zero: where a likelihood
-    ratio test does not reject that, or the former alone, it is so."""
+    """Matrix of `regression`, and the means of the residuals, both rounded where a likelihood ratio test allows it.
+
+    In the density's own units the coefficients of a hierarchy are whole numbers (0, or 1 for the mean of a group) and
+    the residuals have mean zero. Rows for which the test does not reject both, or the former alone, are set to that.
+    """
     weight = weights / jnp.sum(weights)
     mean, inverse = regression(rows, weights)
     units = scale[:, None] / scale[None]
@@ -254,5 +262,5 @@ def whole_rows(rows: Array, weights: Array, count: Array, *, loc: Array, scale: 
 
 
 def allowed(degrees: Array | float) -> Array | float:
-    """Of a chi-squared statistic: DEVIATIONS above its mean."""
+    """Largest accepted chi-squared statistic: its mean, `degrees`, and DEVIATIONS standard deviations."""
     return degrees + DEVIATIONS * (2 * degrees) ** 0.5

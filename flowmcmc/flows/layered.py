@@ -1,9 +1,9 @@
-r"""The three flows, and how they are built: position <- affine <- coupling layers <- base density.
+r"""Gaussian mixture, RealNVP and spline flow: position <- affine <- coupling layers <- base density.
 
     x = loc + scale * (C f(z)),   z ~ base,   log q(x) = log base(z) - log|det f'(z)| - sum log scale - log det C
 
 `loc`, `scale` and the Cholesky factor C of the correlation matrix are set to the chains' mean and covariance by `fit`,
-so the layers f and the base density only ever see numbers of order one; f starts at the identity. Gradients train f.
+so the layers f and the base density see numbers of order one only; f starts at the identity. Gradients train f.
 The affine part and the mixture come from `fit` alone: no gradient reaches them.
 """
 
@@ -153,11 +153,11 @@ def layered(
     num_components: int | None,
     defensive: float,
 ) -> Flow:
-    """The flow of these parts, coupling layers only with an `elementwise` map; the same one for equal arguments."""
+    """Check the options and build the flow, without coupling layers if `elementwise` is None."""
     counts = {"num_layers": num_layers, "hidden": hidden}
     layout = check_options(position, defensive, counts | {"num_components": num_components or 1})
     if num_components is None:
-        size = raveled(layout)[0] ** 2  # as many as can be fitted in a second or so
+        size = raveled(layout)[0] ** 2  # as many components as EM fits in about a second
         num_components = max(min(40, 4096 // size), min(16, 65536 // size), 1)
     return build(layout, elementwise, num_layers, hidden, num_components, float(defensive))
 
@@ -171,7 +171,7 @@ def build(
     num_components: int,
     defensive: float,
 ) -> Flow:
-    """The same flow for equal arguments: what is compiled for it is found by its identity."""
+    """Build the flow; equal arguments give the same object, so that programs compiled for it are found again."""
     dim, dtype, _ = raveled(layout)
     layers = elementwise and coupling(dim, elementwise, num_layers=num_layers, hidden=hidden, dtype=dtype)
 
@@ -218,19 +218,19 @@ def build(
 
 
 def within_components(params: FlowParams) -> Array:
-    """Mean of the components' covariances, in units of the position, (d, d)."""
+    """Weighted mean of the components' covariances in coordinates of the position, (d, d)."""
     weights, roots = jnp.exp(params.mixture.log_weights), params.mixture.cholesky
     whole = params.affine.scale[:, None] * params.affine.cholesky
     return whole @ jnp.einsum("k,kij,klj->il", weights, roots, roots) @ whole.T
 
 
 def drop_unused_components(params: PyTree, num_slots: int = 1) -> PyTree:
-    """The same density without the mixture components of weight zero, but for some up to `num_slots`."""
+    """Remove mixture components of weight zero as long as `num_slots` remain; the density stays the same."""
     is_unused = ~np.isfinite(np.asarray(params.mixture.log_weights))
     kept = np.argsort(is_unused, kind="stable")[: max(num_slots, np.sum(~is_unused))]
     return params._replace(mixture=jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[kept]), params.mixture))
 
 
 def count_components(params: PyTree) -> int:
-    """How many mixture components have a weight."""
+    """Number of mixture components with a positive weight."""
     return int(np.isfinite(np.asarray(params.mixture.log_weights)).sum())

@@ -21,8 +21,8 @@ from flowmcmc.ground.trees import Layout, raveled
 
 __all__ = ["MarginalParams", "Marginals", "marginal_mixtures"]
 
-MAX_ROWS = 4096
-NUM_STEPS = 40
+MAX_ROWS = 4096  # rows that EM uses
+NUM_STEPS = 40  # EM steps
 
 
 class Marginals(NamedTuple):
@@ -34,7 +34,7 @@ class Marginals(NamedTuple):
 
 
 class MarginalParams(NamedTuple):
-    """All set by ``flow.fit``, nothing for gradients."""
+    """Parameters of `marginal_mixtures`, all set by ``flow.fit``; gradients train none of them."""
 
     affine: Affine
     marginals: Marginals
@@ -50,7 +50,7 @@ def marginal_mixtures(position: PyTree, *, num_components: int = 6, defensive: f
     position
         One position (any pytree of floating arrays, no chain axis): gives shapes and dtype.
     num_components
-        Of each coordinate's mixture.
+        Components of each coordinate's mixture.
     defensive
         Weight of a broad Student-t density, as in `gaussian_mixture`.
 
@@ -71,7 +71,7 @@ def marginal_mixtures(position: PyTree, *, num_components: int = 6, defensive: f
 
 @lru_cache(maxsize=64)
 def build(layout: Layout, num_components: int, defensive: float) -> Flow:
-    """The same flow for equal arguments: what is compiled for it is found by its identity."""
+    """Build the flow; equal arguments give the same object, so that programs compiled for it are found again."""
     dim, dtype, _ = raveled(layout)
 
     def init(rng_key):
@@ -129,7 +129,7 @@ def component_log_probs(marginals: Marginals, z: Array) -> Array:
 
 
 def fit_one(values: Array, weights: Array, num_components: int) -> Marginals:
-    """EM on one coordinate, shapes (n,), from components at its quantiles."""
+    """Fit one coordinate by EM, starting at its quantiles; `values` and `weights` are (n,)."""
     share = weights / jnp.sum(weights)
     order = jnp.argsort(values)
     levels = (jnp.arange(num_components) + 0.5) / num_components
@@ -141,7 +141,7 @@ def fit_one(values: Array, weights: Array, num_components: int) -> Marginals:
     def step(_, marginals):
         log_joint = component_log_probs(marginals, values)
         r = jax.nn.softmax(log_joint, axis=1) * share[:, None]
-        # one state's worth of the whole spread keeps a component from shrinking onto a single value
+        # a pseudo-count of 1e-3 / K at the coordinate's own variance keeps a component from shrinking onto one value
         count = jnp.sum(r, axis=0) + 1e-6
         mean = r.T @ values / count
         variance = jnp.sum(r * (values[:, None] - mean) ** 2, axis=0) + 1e-3 * spread**2 / num_components

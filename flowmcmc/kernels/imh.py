@@ -88,7 +88,7 @@ def imh(logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> SamplingAlgori
         key_proposal, key_accept = jax.random.split(rng_key)
         position, log_prob = flow.sample_and_log_prob(key_proposal, params)
         logdensity, log_weight, is_invalid = importance_weight(position, logdensity_fn(position), log_prob)
-        log_ratio = log_weight - state.log_weight  # -inf - -inf is NaN: stay
+        log_ratio = log_weight - state.log_weight  # NaN, from -inf - -inf, means stay
         acceptance_rate = jnp.where(jnp.isnan(log_ratio), 0.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
         is_accepted = jax.random.uniform(key_accept, dtype=acceptance_rate.dtype) < acceptance_rate
         proposed = IMHState(position, logdensity, log_weight)
@@ -103,14 +103,14 @@ def init(position: PyTree, logdensity_fn: LogDensity, flow: Flow, params: PyTree
     """State at `position`, with the log weight computed from the flow as it is now."""
     logdensity = logdensity_fn(position)
     log_weight = logdensity - flow.log_prob(params, position)
-    # a flow that cannot tell its density here cannot propose this place either: the chain must wait for a local step
+    # where its density is NaN the flow cannot propose this position either: the chain must wait for a local step
     log_weight = jnp.where(jnp.isnan(log_weight), jnp.inf, log_weight)
     # a start where the target is NaN or infinite counts as zero density, so that the chain can leave it
     return IMHState(position, logdensity, jnp.where(jnp.isfinite(logdensity), log_weight, -jnp.inf))
 
 
 def importance_weight(position: PyTree, logdensity: Array, log_prob: Array) -> tuple[Array, Array, Array]:
-    """Log density, log weight and validity of one flow draw; an invalid draw has weight zero."""
+    """Log density and log weight of one flow draw, and whether it is invalid, which makes its weight zero."""
     is_finite = jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(position)]).all()
     log_weight = logdensity - log_prob
     is_invalid = ~is_finite | ~jnp.isfinite(log_prob) | jnp.isnan(log_weight) | (log_weight == jnp.inf)

@@ -1,8 +1,8 @@
 """Draws that would not fit in memory: appended to a zarr store block by block, and opened lazily afterwards.
 
 The folder holds ``draws.zarr``, and beside it what `Checkpoint` keeps: ``config.json`` (what the run is) and
-``state-...``, where the chains are after so many draws. A block counts once the store's consolidated metadata tells of
-it, one file that is renamed into place. Readers go by that file: a half-written block is never seen, and the next call
+``state-...``, where the chains are after so many draws. A block counts once the store's consolidated metadata lists
+it: one file, renamed into place. Readers go by that file: a half-written block is never seen, and the next call
 overwrites it.
 """
 
@@ -105,7 +105,7 @@ def draw_to_disk(result: SampleResult, num_samples: int, path, *, block: int = 1
                 folder.save(name_of(now), state.position)
                 commit(store, num_samples, time.perf_counter() - began)
                 shutil.rmtree(folder.folder / name_of(done), ignore_errors=True)
-                gc.collect()  # a DataTree refers to itself and would keep its block
+                gc.collect()  # a DataTree refers to itself, so its block is not freed otherwise
             is_interrupted, done = now < done + size, now
             if is_interrupted:
                 break
@@ -139,12 +139,12 @@ def recover(folder: Checkpoint, store: Path) -> int:
 
 
 def append(store: Path, trace, result: SampleResult, done: int, block: int) -> None:
-    """Write a block after the `done` draws that are there; nobody sees it before `commit`."""
+    """Write a block after the `done` draws that are there; readers do not see it before `commit`."""
     attrs = result.settings | {"partial": 1, "sampling_seconds": 0.0}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found chain dimension to be longer")  # a block may be short
         tree = to_datatree(trace, warmup=None if done else result.warmup, attrs=attrs)
-    first = result.state.round + done  # draws are counted on from those of `result`
+    first = result.state.round + done  # draws are numbered on from those of `result`
     for name in GROUPS:
         group = tree[name].to_dataset()
         tree[name].dataset = group.assign_coords(draw=first + np.arange(group.sizes["draw"]))
@@ -153,14 +153,14 @@ def append(store: Path, trace, result: SampleResult, done: int, block: int) -> N
             group.to_zarr(store, group=name, append_dim="draw", consolidated=False, zarr_format=2)
     if not done:
         sizes = {name: {v: {"chunks": chunks(a, block)} for v, a in tree[name].variables.items()} for name in GROUPS}
-        # format 2 has its consolidated metadata in a file of their own
+        # zarr format 2 keeps the consolidated metadata in a file of its own
         tree.to_zarr(
             store, mode="w", encoding={f"/{k}": v for k, v in sizes.items()}, consolidated=False, zarr_format=2
         )
 
 
 def commit(store: Path, num_samples: int, seconds: float, *, is_partial: bool = True) -> None:
-    """Make what was appended count, and record how the run stands."""
+    """Publish what was appended, and record how far the run has come."""
     import zarr
 
     root: Any = zarr.open_group(store, mode="r+", zarr_format=2, use_consolidated=False)
@@ -170,14 +170,14 @@ def commit(store: Path, num_samples: int, seconds: float, *, is_partial: bool = 
 
 
 def open_store(store: Path):
-    """The DataTree of what is complete; reads what is asked for, each time anew."""
+    """Open the complete blocks as a lazy DataTree; every access reads from disk."""
     import xarray as xr
 
     return xr.open_datatree(store, engine="zarr", consolidated=True, chunks=None, cache=False)
 
 
 def chunks(variable, block: int) -> tuple[int, ...]:
-    """A block of draws in a chunk, or fewer where that would be large."""
+    """Shape of a variable's chunks: a block of draws, or fewer if that would exceed CHUNK_BYTES."""
     sizes = dict(variable.sizes)
     if "draw" in sizes:
         bytes_each = variable.dtype.itemsize * math.prod(n for name, n in sizes.items() if name != "draw")
@@ -199,5 +199,5 @@ def check_room(store: Path, trace, num_samples: int) -> None:
 
 
 def name_of(done: int) -> str:
-    """Of the state after `done` draws."""
+    """Name of the folder with the state after `done` draws."""
     return f"state-{done:09d}"

@@ -61,7 +61,7 @@ def draw_until(
         elif left <= 0:
             why = "out of time"
         else:
-            # before the first block: what is known may leave out draws that were read from a folder
+            # the first block has at most 100 draws: the recorded seconds may leave out draws read from a checkpoint
             known = min(100 / left, drawn / max(result.settings["sampling_seconds"], 1e-3))
             rate = (drawn - first) / drawing if drawing else known
             wanted = max(1, min(max(drawn, 100), int(rate * left)))

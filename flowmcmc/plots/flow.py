@@ -25,7 +25,7 @@ from flowmcmc.reading.weights import effective_fraction, flow_draws, log_mean_ex
 __all__ = ["plot_flow"]
 
 NUM_BINS = 50
-LOWEST = 20  # nats below the mean weight: less is as good as nothing
+LOWEST = 20  # nats below the mean weight, where the axis ends: smaller weights do not matter
 
 
 def plot_flow(
@@ -96,7 +96,7 @@ def plot_flow(
 
 
 def thinned(positions: PyTree, num_draws: int) -> PyTree:
-    """Of a trace (round, chain, ...), at most `num_draws` positions (chain, draw, ...), both axes thinned evenly."""
+    """At most `num_draws` positions (chain, draw, ...) of a trace (round, chain, ...), both axes thinned evenly."""
     rounds, chains = jax.tree.leaves(positions)[0].shape[:2]
     some = thinning(chains, num_draws)
     later = thinning(rounds, max(1, num_draws // len(range(chains)[some])))
@@ -117,12 +117,12 @@ def draw_both(axis, chains: np.ndarray, flow: np.ndarray, limits: tuple[float, f
         (chains, {"color": CHAINS, "histtype": "stepfilled", "label": "chains"}),
         (flow, {"color": FLOW, "histtype": "step", "lw": 1.5, "label": "flow"}),
     ):
-        # normalised over all values, so that what lies outside the axis is not made up for
+        # normalised over all values, including those outside the axis
         axis.hist(values, weights=np.full(len(values), 1 / max(1, len(values))), **options, **style)
 
 
 def draw_weights(axis, on_chains: np.ndarray, on_flow: np.ndarray) -> None:
-    """Log weights over the flow's mean weight; what lies below the axis is counted in its first bin."""
+    """Histograms of log weights relative to the flow's mean weight; those below the axis go into its first bin."""
     on_flow = np.where(np.isnan(on_flow), -np.inf, on_flow)
     if not np.isfinite(on_flow).any():
         axis.text(0.5, 0.5, "no draw of the flow has\na finite density", ha="center", transform=axis.transAxes)

@@ -153,13 +153,13 @@ def pooled(datatree, weights: ModeWeights) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_cloud(axis, across: np.ndarray, up: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> None:
-    """Points, thinned evenly, in the colour of their mode."""
+    """Scatter plot of draws, thinned evenly, in the colour of their mode."""
     thin = thinning(len(labels))
     axis.scatter(across[thin], up[thin], c=colours[labels[thin]], s=4, linewidths=0, rasterized=True)
 
 
 def draw_marginal(axis, values: np.ndarray, labels: np.ndarray, colours: np.ndarray, limits) -> None:
-    """A histogram of each mode on top of the one before."""
+    """Stacked histograms, one for each mode."""
     parts = [values[labels == mode] for mode in range(len(colours))]
     axis.hist(parts, bins=NUM_BINS, range=limits, stacked=True, color=list(colours), histtype="stepfilled")
     axis.set_yticks([])

@@ -79,7 +79,7 @@ def plot_report(result, path: str | Path, *, summary: Summary | None = None, tit
 
 
 def page(result, found: Summary | None, title: str) -> str:
-    """The HTML."""
+    """The whole page as HTML."""
     tree = getattr(result, "datatree", result)
     sizes = tree["posterior"].sizes if "posterior" in tree.children else {"chain": 0, "draw": 0}
     has_enough = sizes["draw"] >= 4
@@ -104,14 +104,14 @@ def page(result, found: Summary | None, title: str) -> str:
 
 
 def verdict(problems: list[str], heading: str) -> str:
-    """A green box, or a red one with a list."""
+    """HTML of the verdict: a green box, or a red one that lists the problems."""
     items = "".join(f"<li>{escape(problem)}</li>" for problem in problems)
     listed = f"<ul>{items}</ul>" if problems else ""
     return f'<div class="verdict {"bad" if problems else "good"}"><strong>{escape(heading)}</strong>{listed}</div>'
 
 
 def numbers(found: Summary) -> str:
-    """arviz's table, acceptance, and the modes."""
+    """HTML of arviz's table, acceptance rates and modes."""
     rows, note = found.table, ""
     if len(rows) > MAX_ROWS:
         note = f'<p class="note">The {MAX_ROWS} of {len(rows)} coordinates with the smallest bulk ESS.</p>'
@@ -123,13 +123,13 @@ def numbers(found: Summary) -> str:
 
 
 def worst(table, num: int) -> list[int]:
-    """Rows of arviz's table with the smallest bulk ESS, or none known, in the table's order."""
+    """Indices of the `num` rows of arviz's table with the smallest or unknown bulk ESS, in the table's order."""
     ess = np.nan_to_num(table["ess_bulk"].astype(float).to_numpy(), nan=-1.0)
     return sorted(np.argsort(ess, kind="stable")[:num].tolist())
 
 
 def mode_table(modes) -> str:
-    """Mass, error, and visits of each mode, beside its colour in the pictures."""
+    """HTML table of each mode: its colour in the pictures, mass, error and visits."""
     if modes is None:
         return ""
     cells = ["mode", "weight", "error", f"visited by chains, of {modes.labels.shape[0]}", "entered, times"]
@@ -145,7 +145,7 @@ def mode_table(modes) -> str:
 
 
 def pictures(result, tree, found: Summary | None) -> list[str]:
-    """Those that the run allows, each with how to read it."""
+    """HTML of the pictures that the run allows, each with a caption on how to read it."""
     drawn = {}
     if found is not None:
         drawn[plot_pairs] = plot_pairs(tree, modes=found.modes)
@@ -164,14 +164,14 @@ def pictures(result, tree, found: Summary | None) -> list[str]:
 
 
 def encoded(figure) -> str:
-    """PNG as base64."""
+    """The figure as a PNG in base64."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110)
     return base64.b64encode(buffer.getvalue()).decode()
 
 
 def settings(result, tree) -> dict:
-    """What was asked for and what became of it."""
+    """Settings of the run and how it ended, by name."""
     known = {name: value for name, value in tree.attrs.items() if not name.endswith("_version")}
     if result is tree:
         return known
@@ -180,22 +180,22 @@ def settings(result, tree) -> dict:
 
 
 def versions(tree) -> dict:
-    """Of the libraries that made the run."""
+    """Versions of the libraries that made the run."""
     return {name.removesuffix("_version"): value for name, value in tree.attrs.items() if name.endswith("_version")}
 
 
 def here() -> dict:
-    """Of what draws now."""
+    """Versions of Python and of the libraries that draw this page."""
     return {"python": platform.python_version()} | {name: version(name) for name in ("arviz", "matplotlib", "numpy")}
 
 
 def section(heading: str, content: str) -> str:
-    """Nothing without content."""
+    """HTML of a section; empty if it has no content."""
     return f"<h2>{heading}</h2>\n{content}" if content else ""
 
 
 def listing(entries: dict) -> str:
-    """Names and values, a row each."""
+    """HTML table with a row for each name and value."""
     shown = {
         name: f"{value:.4g}" if isinstance(value, float | np.floating) else str(value)
         for name, value in entries.items()

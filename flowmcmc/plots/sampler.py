@@ -53,7 +53,7 @@ def plot_warmup(datatree, path: str | Path | None = None):
     for axis, name, label, colour in lines:
         values = np.where(np.isfinite(history[name].values), history[name].values, np.nan)
         if not np.isnan(values).all():
-            # a line does not show a single round, nor one that stands alone among NaN
+            # a line shows neither a single round nor one that stands alone among NaN
             marker = "." if len(values) < 30 or np.isnan(values).any() else None
             axis.plot(values, color=colour, label=label, lw=1, marker=marker, ms=3)
     rates.set(xlabel="round", title="acceptance", ylim=(-0.02, 1.02))
@@ -106,7 +106,7 @@ def plot_ranks(
     figure = new_figure(2.9 * len(columns) + 1.2, 3.4)
     axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
     for index, (axis, name) in enumerate(zip(axes, names)):
-        # arviz's own plot of ranks draws a line for each chain: at 100 chains it takes a minute and shows a knot
+        # arviz's rank plot draws a line for each chain: with 100 chains it takes a minute and is unreadable
         ranks = np.asarray(array_stats.compute_ranks(draws[:, :, index].ravel(), relative=True))
         counts = np.array(
             [np.histogram(chain, bins=num_bins, range=(0, 1))[0] for chain in ranks.reshape(num_chains, -1)]

@@ -1,4 +1,4 @@
-"""From traces to an arviz ``DataTree``: the one form in which everything is read afterwards."""
+"""Conversion of traces to an arviz ``DataTree``, which diagnostics and plots read."""
 
 from importlib.metadata import version
 
@@ -19,9 +19,9 @@ def to_datatree(trace: Trace | None, *, warmup: Trace | None = None, attrs: dict
     Parameters
     ----------
     trace
-        Of `run` on a `freeze` sampler: arrays (draw, chain, ...). None if there are no draws.
+        What `run` returned for a `freeze` sampler: arrays (draw, chain, ...). None if there are no draws.
     warmup
-        Of `run` on an `adaptive` sampler; with positions it also gives ``warmup_posterior``.
+        What `run` returned for an `adaptive` sampler; with positions it also gives ``warmup_posterior``.
     attrs
         Numbers and strings recorded with the tree, next to the versions of the libraries.
 
@@ -73,14 +73,14 @@ def check_trace(name: str, trace, field: str, sampler: str) -> None:
 
 
 def variables(position) -> dict[str, np.ndarray]:
-    """Leaves (draw, chain, ...) by name, chain axis first."""
+    """Leaves by name, their axes swapped from (draw, chain, ...) to (chain, draw, ...)."""
     names, leaves = leaf_names(position), jax.tree.leaves(position)
     check_names("position", names, [leaf.ndim - 2 for leaf in leaves])
     return {name: np.swapaxes(leaf, 0, 1) for name, leaf in zip(names, leaves)}
 
 
 def stats(info) -> dict[str, np.ndarray]:
-    """Fields of a `RoundInfo` trace, chain axis first, under arviz's names where it has one."""
+    """Fields of a `RoundInfo` trace as (chain, draw, ...), under arviz's names where it has one."""
     fields = {name: np.swapaxes(value, 0, 1) for name, value in info._asdict().items()}
     rates = np.stack([fields["local_acceptance_rate"], fields["flow_acceptance_rate"]])
     known = ~np.isnan(rates)

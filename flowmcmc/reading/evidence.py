@@ -44,8 +44,8 @@ class LogZ(NamedTuple):
     bracket
         Lowest and highest of forward, reverse and bridge, two standard errors out; without draws there is no upper end.
     num_invalid
-        Flow draws and draws without a finite log weight, counted as zero weight. A problem only where as many of mean
-        weight would move log Z by more than its error; +inf always is one.
+        Flow draws and draws without a finite log weight, counted as zero weight. They are a problem only if as many
+        draws of mean weight would move log Z by more than its error; a weight of +inf always is one.
     forward, forward_error
         Importance sampling with the flow draws alone, nats, whichever estimate `log_z` is; NaN where not recorded.
     """
@@ -217,7 +217,7 @@ def combine_estimates(on_flow: np.ndarray, on_target: np.ndarray | None, *, is_b
     elif on_target is not None:
         invalid = ~np.isfinite(on_target)
         num_invalid += int(invalid.sum())
-        on_target = np.where(invalid, np.inf, on_target)  # what enters is exp(-log weight)
+        on_target = np.where(invalid, np.inf, on_target)  # so that its term exp(-log weight) is zero
         check = bridge(on_flow, on_target)
         if shifts_log_z(invalid, check[1]):
             seen = f"{invalid.sum()} of {invalid.size} draws"
@@ -235,8 +235,8 @@ def shifts_log_z(invalid: np.ndarray, error: float) -> bool:
 
 
 def disagreement(forward: tuple[float, float], bridge: tuple[float, float], *, is_bridged: bool) -> list[str]:
-    """What forward and bridge estimates, each (value, error), say about flow and chains."""
-    # the bridge is right in spite of a little that the flow has lost, forward is not
+    """Problems shown by a difference between the forward and bridge estimates, each (value, error)."""
+    # the bridge is right even if the flow misses a little of the target, the forward estimate is not
     allowed = 0.1 if is_bridged else 0.01
     difference, error = bridge[0] - forward[0], np.hypot(forward[1], bridge[1])
     both = "forward {:.3f} +- {:.3f}, bridge {:.3f} +- {:.3f}".format(*forward, *bridge)
@@ -250,7 +250,7 @@ def disagreement(forward: tuple[float, float], bridge: tuple[float, float], *, i
 
 
 def check_draws(num_draws: int, draws: PyTree) -> None:
-    """Raise unless both ends can be averaged over."""
+    """Raise unless there are enough flow draws and, in leaves (chain, draw, ...), enough `draws` (or None)."""
     check_counts({"num_draws": num_draws}, smallest=2)
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(draws)]
     if any(len(shape) < 2 or shape[:2] != shapes[0][:2] for shape in shapes):

@@ -56,5 +56,5 @@ def model_weights(log_zs: Sequence[LogZ], prior=None) -> ModelWeights:
         raise ValueError(f"prior must be one number >= 0 for each of {len(log_z)} models, not all zero; got {prior}.")
     with np.errstate(divide="ignore"):
         weights = softmax(log_z + np.log(prior))
-    errors = weights * np.sqrt((np.eye(len(weights)) - weights) ** 2 @ error**2)  # d log w_i / d log Z_j inside
+    errors = weights * np.sqrt((np.eye(len(weights)) - weights) ** 2 @ error**2)  # the matrix: d log w_i / d log Z_j
     return ModelWeights(weights, errors, tuple(f"model {k}: {why}" for k, z in enumerate(log_zs) for why in z.problems))

@@ -6,7 +6,7 @@ With r_na the probability that draw n belongs to component a, two components bel
 
 which for two equal normals means closer than 3.3 standard deviations. Chains of such pairs make a mode, so that a ring
 or a banana is one. A group of components with less than one draw in a hundred is a tail, not a mode, and joins the
-others: name rarer modes yourself.
+others: pass rarer modes to `mode_weights` yourself.
 """
 
 import jax
@@ -21,9 +21,9 @@ from flowmcmc.ground.conversions import as_key
 __all__ = ["find_modes"]
 
 MAX_COMPONENTS = 24
-MAX_ROWS = 6000
-OVERLAP = 0.1
-MIN_WEIGHT = 0.01
+MAX_ROWS = 6000  # draws that the mixture is fitted to
+OVERLAP = 0.1  # share of the smaller component above which two are one mode
+MIN_WEIGHT = 0.01  # of a mode
 
 
 def find_modes(draws: np.ndarray, *, rng_key=0) -> np.ndarray:
@@ -58,7 +58,7 @@ def find_modes(draws: np.ndarray, *, rng_key=0) -> np.ndarray:
 
 
 def overlapping(responsibilities: np.ndarray) -> np.ndarray:
-    """Which pairs of components share draws, (K, K) booleans."""
+    """Whether each pair of components overlaps, (K, K) booleans."""
     counts = responsibilities.sum(axis=0)
     shared = np.array([np.minimum(r[:, None], responsibilities).sum(axis=0) for r in responsibilities.T])
     return shared > OVERLAP * np.minimum(counts[:, None], counts[None])

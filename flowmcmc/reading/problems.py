@@ -1,4 +1,4 @@
-"""What is wrong with a run, in sentences: what was seen, and what to do. `flowmcmc.summary` lists them."""
+"""Problems of a run, in sentences: what was seen, and what to do. `flowmcmc.summary` lists them."""
 
 import numpy as np
 
@@ -17,16 +17,16 @@ __all__ = [
 MAX_RHAT = 1.01
 MIN_ESS = 400  # Vehtari et al., arXiv 1903.08008
 MIN_FLOW_ACCEPTANCE = 0.05
-MAX_WAIT = 0.1  # of a chain's draws, without an accepted flow proposal
-# of local steps: 0.19 to 0.26 in default runs, since the longest of the steps drawn is too long on purpose; where the
-# step size was adapted to an acceptance of 0.65, at most 0.35
+MAX_WAIT = 0.1  # longest run without an accepted flow proposal, as a share of a chain's draws
+# share of local steps: 0.19 to 0.26 in default runs, since the longest jittered steps are too long on purpose; at most
+# 0.35 where the step size was adapted to an acceptance of 0.65
 MAX_DIVERGING = 0.5
-MAX_EDGES = 3  # that are named
-MAX_STATES = 1_000_000  # that ends of coordinates are looked for in
+MAX_EDGES = 3  # ends of coordinates that are reported
+MAX_STATES = 1_000_000  # states in which ends of coordinates are sought
 
 
 def convergence_problems(az, tree) -> list[str]:
-    """r-hat and effective sample size, by arviz."""
+    """Too few chains or draws, chains that never moved, a large r-hat, a small effective sample size."""
     problems = []
     if tree.attrs.get("partial"):
         problems.append("the run was interrupted: fewer draws than asked for.")
@@ -42,7 +42,7 @@ def convergence_problems(az, tree) -> list[str]:
     if not all(bool(np.isfinite(v).all()) for v in posterior.data_vars.values()):
         problems.append("draws hold NaN or infinite numbers.")
     rhat = largest(az.rhat(tree), max) if chains > 1 else np.nan
-    # with many short chains classic r-hat is noisy, and takes any memory of a chain for disagreement
+    # for many short chains classic r-hat is noisy, and mistakes autocorrelation for disagreement
     if 4 < draws < 50 and chains >= 32:
         rhat = float(rhat_by_start(tree).max())
     if not rhat <= MAX_RHAT:
@@ -81,7 +81,7 @@ def mode_problems(modes: ModeWeights) -> list[str]:
 
 
 def kernel_problems(rates, tree) -> list[str]:
-    """Acceptance of either kind of step, stuck chains, invalid proposals."""
+    """Low acceptance of either kind of step, stuck chains, divergences, invalid proposals."""
     problems = []
     if "flow_acceptance_rate" in rates:
         mean = float(rates["flow_acceptance_rate"].mean())
@@ -126,7 +126,7 @@ def kernel_problems(rates, tree) -> list[str]:
 
 
 def edge_problems(tree) -> list[str]:
-    """Ends of coordinates from which hardly any step leads away."""
+    """Ends of coordinates where hardly any step is accepted."""
     stats = tree.get("sample_stats", {})
     names = ("local_acceptance_rate", "flow_acceptance_rate")
     if not all(name in stats for name in names):
@@ -153,7 +153,7 @@ def edge_problems(tree) -> list[str]:
 
 
 def flow_problems(weighed: Importance | None) -> list[str]:
-    """Heavy tails of the flow's weights."""
+    """Heavy tails of the flow's importance weights."""
     if weighed is not None and weighed.ess == 0.0:
         return ["no draw of the flow has a finite density under the target."]
     if weighed is not None and weighed.pareto_k > 0.7 and weighed.ess < 0.05:
@@ -165,6 +165,6 @@ def flow_problems(weighed: Importance | None) -> list[str]:
 
 
 def largest(dataset, pick) -> float:
-    """The worst value over all variables; NaN if any is."""
+    """The value that `pick` (max or min) selects over all variables; NaN if any value is NaN."""
     values = np.concatenate([np.ravel(v.values) for v in dataset.data_vars.values()])
     return float("nan") if np.isnan(values).any() else float(pick(values))

@@ -55,7 +55,7 @@ class Summary:
         lines = []
         for name, values in self.rejections.items():
             if name == "diverging" and ("local_acceptance_rate" in self.rejections or not values.any()):
-                continue  # of this library's own steps many are too long on purpose
+                continue  # many of this library's own local steps are too long on purpose
             is_rate = name.endswith("_rate")
             worst = "lowest" if is_rate else "longest" if name.startswith("longest") else "highest"
             number = float(values.min() if is_rate else values.max())
@@ -122,7 +122,7 @@ def summary(result, *, modes=None) -> Summary:
 
 
 def rejections_unknown():
-    """An empty table, for a run of another sampler."""
+    """An empty Dataset, for a run of another sampler, whose rejections are unknown."""
     import xarray as xr
 
     return xr.Dataset()
