@@ -77,9 +77,13 @@ def run_one(arguments) -> int:
 
 def run_all(arguments) -> int:
     """Make every run that has no result yet, each in a process of its own on one core; it can be interrupted."""
-    from ebm.experiments.report import plan
+    from ebm.experiments.report import planned_runs
 
-    todo = [run for run in plan(arguments.num_seeds) if not (arguments.output / "{}-{}-{}.json".format(*run)).exists()]
+    todo = [
+        run
+        for run in planned_runs(arguments.num_seeds)
+        if not (arguments.output / "{}-{}-{}.json".format(*run)).exists()
+    ]
     for index, (name, method, seed) in enumerate(todo):
         print(f"[{index + 1}/{len(todo)}] {name} {method} seed {seed}", flush=True)
         command = [sys.executable, "-m", "ebm", name, "--method", method, "--seed", str(seed)]
@@ -93,13 +97,13 @@ def run_all(arguments) -> int:
 
 def report(arguments) -> int:
     """Write the table that compares stored runs with the paper, and the figures."""
-    from ebm.experiments.report import figures, read, table
+    from ebm.experiments.report import figures, markdown_table, read_records
 
     folder = arguments.output if any(arguments.output.glob("*.json")) else STORED
-    records = read(folder)
+    records = read_records(folder)
     if not records:
         raise ValueError(f"no results in {arguments.output}: run `python -m ebm all` first, or name another --output.")
-    text = table(records)
+    text = markdown_table(records)
     print(text)
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "table.md").write_text(text + "\n")

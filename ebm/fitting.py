@@ -74,7 +74,7 @@ class Fit:
 
     def more(self, num_steps: int, *, progress_bar: bool = True) -> "Fit":
         """Go on training: bit for bit what one longer run would have given, the optimiser's schedule as it was."""
-        return advance(self, num_steps, progress_bar)
+        return train_more(self, num_steps, progress_bar)
 
 
 def fit(
@@ -149,10 +149,10 @@ def fit(
     )
     every = look_every or max(1, num_steps // 50)
     begun = Fit(model, method, data, (), [], None, True, algorithm, rng_key, monitor, every)  # type: ignore
-    return advance(begun, num_steps, progress_bar)
+    return train_more(begun, num_steps, progress_bar)
 
 
-def advance(fit: Fit, num_steps: int, progress_bar: bool) -> Fit:
+def train_more(fit: Fit, num_steps: int, progress_bar: bool) -> Fit:
     """Train for `num_steps` more updates, chunk by chunk, with a look at the model after each chunk."""
     state, first = fit.state, fit.state.round if isinstance(fit.state, RunState) else 0
     infos, records = [fit.info] if isinstance(fit.info, TrainInfo) else [], list(fit.records)
@@ -174,13 +174,13 @@ def advance(fit: Fit, num_steps: int, progress_bar: bool) -> Fit:
             infos.append(trace.info)
             is_partial = state.round - first - done < size
             newly, done = state.round - first - done, state.round - first
-            describe_value = {"loss": f"{np.mean(trace.info.loss):.3g}"} if newly else {}
-            looked = look(fit.monitor, state) if newly else {}
+            postfix = {"loss": f"{np.mean(trace.info.loss):.3g}"} if newly else {}
+            looked = monitor_record(fit.monitor, state) if newly else {}
             is_partial |= looked is None
             if looked:
                 records.append(looked)
-                describe_value |= {name: f"{v:.3g}" for name, v in looked.items() if is_number(v) and name != "step"}
-            bar.set_postfix(describe_value, refresh=False)
+                postfix |= {name: f"{v:.3g}" for name, v in looked.items() if is_number(v) and name != "step"}
+            bar.set_postfix(postfix, refresh=False)
             bar.update(newly)
             if newly and isinstance(state.sampler.method, PersistentState):
                 chains.append(jax.tree.map(lambda leaf: np.asarray(leaf[:NUM_WATCHED]), state.sampler.method.pool))
@@ -189,7 +189,7 @@ def advance(fit: Fit, num_steps: int, progress_bar: bool) -> Fit:
     return replace(fit, state=state, info=info, records=records, chains=stacked, partial=is_partial)
 
 
-def look(monitor: Callable | None, state: RunState) -> dict | None:
+def monitor_record(monitor: Callable | None, state: RunState) -> dict | None:
     """The record that `monitor` makes of this state; None if it was interrupted, so that no training is lost."""
     if monitor is None:
         return {}

@@ -97,12 +97,12 @@ def ais(
     --------
     >>> ais(jax.random.key(0), model, theta, step_size=lambda b: 0.5 / (1 + 20 * b)).log_z  # doctest: +SKIP
     """
-    check({"num_walkers": num_walkers, "num_temperatures": num_temperatures, "num_steps": num_steps})
+    check_counts({"num_walkers": num_walkers, "num_temperatures": num_temperatures, "num_steps": num_steps})
     sizes = step_sizes(step_size, num_temperatures)
     check_model(model)
     key_start, key_walk = jax.random.split(as_key(rng_key))
     start = jax.vmap(model.tilt.sample)(jax.random.split(key_start, num_walkers))
-    return anneal(key_walk, model, theta, start, sizes, num_steps, hashable(local), is_reverse=False)
+    return anneal(key_walk, model, theta, start, sizes, num_steps, unwrap_kernel(local), is_reverse=False)
 
 
 def reverse_ais(
@@ -139,12 +139,14 @@ def reverse_ais(
     TypeError, ValueError
         As in `ais`; or if `positions` are not finite arrays.
     """
-    check({"number of positions": num_chains(positions), "num_temperatures": num_temperatures, "num_steps": num_steps})
+    check_counts(
+        {"number of positions": num_chains(positions), "num_temperatures": num_temperatures, "num_steps": num_steps}
+    )
     sizes = step_sizes(step_size, num_temperatures)
     check_model(model)
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(positions)):
         positions = check_positions(positions)
-    return anneal(as_key(rng_key), model, theta, positions, sizes, num_steps, hashable(local), is_reverse=True)
+    return anneal(as_key(rng_key), model, theta, positions, sizes, num_steps, unwrap_kernel(local), is_reverse=True)
 
 
 def ais_bracket(
@@ -196,7 +198,7 @@ def anneal(rng_key, model, theta, positions, sizes, num_steps, local, *, is_reve
     def step(carry, inputs):
         positions, log_weights = carry
         key, low, high, size = inputs
-        move = partial(moved, key, model, theta, b=high, step_size=size, num_steps=num_steps, local=local)
+        move = partial(move_walkers, key, model, theta, b=high, step_size=size, num_steps=num_steps, local=local)
         if is_reverse:
             positions, rate = move(positions)
         log_weights = log_weights - (high - low) * energy(positions)
@@ -216,7 +218,7 @@ def anneal(rng_key, model, theta, positions, sizes, num_steps, local, *, is_reve
     return AIS(sign * log_mean, error, 1 / jnp.mean(weights**2), positions, sign * signed, rates)
 
 
-def moved(rng_key, model, theta, positions, *, b, step_size, num_steps, local):
+def move_walkers(rng_key, model, theta, positions, *, b, step_size, num_steps, local):
     """Positions of the walkers after `num_steps` kernel steps at b, and their mean acceptance rate."""
     logdensity = lambda x: model.tilt.log_prob(x) - b * model.energy(theta, x)
     ones = jax.tree.map(lambda leaf: jnp.ones_like(leaf[0]), positions)
@@ -240,11 +242,6 @@ def step_sizes(step_size, num_temperatures: int) -> Array:
     return jnp.asarray(jax.vmap(step_size)(b)) if callable(step_size) else jnp.full(num_temperatures, step_size)
 
 
-def hashable(local: Callable) -> Callable:
+def unwrap_kernel(local: Callable) -> Callable:
     """The function within one of BlackJAX's top-level objects, which themselves have no hash."""
     return getattr(local, "differentiable", local)
-
-
-def check(counts: dict[str, int]) -> None:
-    """Raise unless all counts are at least 1."""
-    check_counts(counts)

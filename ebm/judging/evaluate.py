@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ebm.judging.planar import BATCH, Grid, grid, grid_mode_weights, labelled, log_densities
+from ebm.judging.planar import DENSITY_BATCH, Grid, checked_labels, grid, grid_mode_weights, log_densities
 from ebm.model import Model
 from flowmcmc import Flow
 from flowmcmc.base import Array, num_chains
@@ -74,7 +74,7 @@ def mode_weights_importance(
     """
     check_counts({"num_draws": num_draws, "num_modes": num_modes})
     positions, log_weights = weighted_draws(as_key(rng_key), model, theta, flow, params, num_draws)
-    found = labelled(labels, positions, num_draws)
+    found = checked_labels(labels, positions, num_draws)
     if found.max() >= num_modes:
         raise ValueError(f"labels returned {found.max()}, but num_modes is {num_modes}: labels start at 0.")
     log_weights = np.asarray(log_weights, float)
@@ -96,7 +96,7 @@ def weighted_draws(rng_key, model, theta, flow, params, num_draws):
         position, log_prob = flow.sample_and_log_prob(key, params)
         return position, model.logdensity(theta, position) - log_prob
 
-    return jax.lax.map(one, jax.random.split(rng_key, num_draws), batch_size=BATCH)
+    return jax.lax.map(one, jax.random.split(rng_key, num_draws), batch_size=DENSITY_BATCH)
 
 
 def kl_divergence(

@@ -46,7 +46,7 @@ def mmd(x: Any, y: Any, *, bandwidth: float | None = None, rng_key, num_permutat
     ValueError
         If the samples are too small or of different shape, or an option is not positive.
     """
-    x, y = rows(x, "x"), rows(y, "y")
+    x, y = flatten_sample(x, "x"), flatten_sample(y, "y")
     check_pair(x, y)
     if num_permutations < 1:
         raise ValueError(f"num_permutations must be at least 1, got {num_permutations}.")
@@ -55,7 +55,7 @@ def mmd(x: Any, y: Any, *, bandwidth: float | None = None, rng_key, num_permutat
     distances = pdist(np.concatenate([x, y]), "sqeuclidean")
     square = np.median(distances) if bandwidth is None else bandwidth**2
     kernel = squareform(np.exp(-0.5 * distances / (square if square > 0 else 1.0)))  # zeros on the diagonal
-    rng = generator(rng_key)
+    rng = numpy_generator(rng_key)
     is_x = np.zeros((len(kernel), 1 + num_permutations), kernel.dtype)
     is_x[: len(x)] = 1.0
     is_x[:, 1:] = rng.permuted(is_x[:, 1:], axis=0)
@@ -93,9 +93,9 @@ def c2st(rng_key, x: Any, y: Any, *, num_neighbours: int | None = None) -> tuple
     ValueError
         If the samples are too small or of different shape, or `num_neighbours` is even or out of range.
     """
-    x, y = rows(x, "x"), rows(y, "y")
+    x, y = flatten_sample(x, "x"), flatten_sample(y, "y")
     check_pair(x, y)
-    rng = generator(rng_key)
+    rng = numpy_generator(rng_key)
     half = min(len(x), len(y)) // 2
     neighbours = 2 * int(np.sqrt(2 * half) / 2) + 1 if num_neighbours is None else num_neighbours
     if neighbours % 2 == 0 or not 1 <= neighbours <= 2 * half:
@@ -110,7 +110,7 @@ def c2st(rng_key, x: Any, y: Any, *, num_neighbours: int | None = None) -> tuple
     return float(accuracy), float(0.5 / np.sqrt(2 * half))
 
 
-def rows(positions: Any, name: str) -> np.ndarray:
+def flatten_sample(positions: Any, name: str) -> np.ndarray:
     """Positions as an array (n, d)."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(positions)]
     if not leaves or any(leaf.ndim == 0 or leaf.dtype.kind not in "biuf" or not leaf.size for leaf in leaves):
@@ -132,6 +132,6 @@ def check_pair(x: np.ndarray, y: np.ndarray) -> None:
         raise ValueError(f"x and y must hold at least 4 positions each, got {len(x)} and {len(y)}.")
 
 
-def generator(rng_key) -> np.random.Generator:
+def numpy_generator(rng_key) -> np.random.Generator:
     """A NumPy generator seeded by a JAX key."""
     return np.random.default_rng(np.asarray(jax.random.key_data(as_key(rng_key))))

@@ -101,7 +101,7 @@ def short_run(
     NegativeSampler
         Its ``step`` gives num_chains * num_rounds positions with equal weights, zero where the model has no density.
     """
-    check(num_chains=num_chains, num_rounds=num_rounds)
+    check_positive(num_chains=num_chains, num_rounds=num_rounds)
     check_callables({"start": start}, "model.tilt.sample")
     return from_start(
         make_sampler, lambda rng_key, batch: jax.vmap(start)(jax.random.split(rng_key, num_chains)), num_rounds
@@ -148,7 +148,7 @@ def persistent(
     ValueError
         If `num_active` does not divide `num_chains`, or a rate or number is out of range.
     """
-    check(num_chains=num_chains, num_active=num_active, num_rounds=num_rounds)
+    check_positive(num_chains=num_chains, num_active=num_active, num_rounds=num_rounds)
     if num_chains % num_active:
         raise ValueError(
             f"num_active must divide num_chains, got {num_active} and {num_chains}: every chain must move."
@@ -180,7 +180,7 @@ def persistent(
             active = jax.vmap(lambda r, a, b: jax.tree.map(lambda x, y: jnp.where(r, x, y), a, b))(
                 is_restarted, fresh, active
             )
-        sampler, positions, weights, info = advance(
+        sampler, positions, weights, info = run_rounds(
             key_run, make_sampler(logdensity_fn), state.sampler._replace(position=active), num_rounds
         )
         pool = jax.tree.map(lambda leaf, new: leaf.at[rows].set(new), state.pool, sampler.position)
@@ -191,7 +191,7 @@ def persistent(
 
 def from_start(make_sampler: Callable, start: Callable, num_rounds: int) -> NegativeSampler:
     """Chains that start anew for every update; what the sampler learns (a step size) is kept."""
-    check(num_rounds=num_rounds)
+    check_positive(num_rounds=num_rounds)
 
     def init(rng_key, logdensity_fn, data):
         key_start, key_sampler = jax.random.split(rng_key)
@@ -201,14 +201,14 @@ def from_start(make_sampler: Callable, start: Callable, num_rounds: int) -> Nega
     def step(rng_key, state, logdensity_fn, batch):
         key_start, key_run = jax.random.split(rng_key)
         begun = state._replace(position=start(key_start, batch))
-        sampler, positions, weights, info = advance(key_run, make_sampler(logdensity_fn), begun, num_rounds)
+        sampler, positions, weights, info = run_rounds(key_run, make_sampler(logdensity_fn), begun, num_rounds)
         # batches may differ in size from the data that init saw; only what is learned stays
         return positions, weights, sampler._replace(position=state.position), info
 
     return NegativeSampler(init, step)
 
 
-def advance(rng_key: Array, algorithm, state, num_rounds: int):
+def run_rounds(rng_key: Array, algorithm, state, num_rounds: int):
     """Run rounds; return the sampler's state, the positions after every round, equal weights, and a `MethodInfo`.
 
     A chain where the model has no density (zero, NaN) has weight zero until it leaves.
@@ -239,6 +239,6 @@ def without_weightless(positions, log_weights: Array):
     return jax.tree.map(one, positions)
 
 
-def check(**numbers: int) -> None:
+def check_positive(**numbers: int) -> None:
     """Raise unless all numbers are positive integers."""
     check_counts(numbers)

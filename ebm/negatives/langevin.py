@@ -45,7 +45,7 @@ def ula(logdensity_fn, step_size) -> SamplingAlgorithm:
     ValueError
         If `step_size` is a float that is not positive and finite.
     """
-    return langevin(logdensity_fn, step_size, overdamped_langevin)
+    return guarded_langevin(logdensity_fn, step_size, overdamped_langevin)
 
 
 def gradient_ascent(logdensity_fn, step_size) -> SamplingAlgorithm:
@@ -66,10 +66,10 @@ def gradient_ascent(logdensity_fn, step_size) -> SamplingAlgorithm:
     ValueError
         As in `ula`.
     """
-    return langevin(logdensity_fn, step_size, ascent)
+    return guarded_langevin(logdensity_fn, step_size, ascent_integrator)
 
 
-def langevin(logdensity_fn, step_size, integrator) -> SamplingAlgorithm:
+def guarded_langevin(logdensity_fn, step_size, integrator) -> SamplingAlgorithm:
     """A kernel that takes the integrator's step if the new state is finite, and stays otherwise."""
     # a learned step size is an array, which is not checked
     if isinstance(step_size, float) and not 0 < step_size < float("inf"):
@@ -88,7 +88,7 @@ def langevin(logdensity_fn, step_size, integrator) -> SamplingAlgorithm:
     return SamplingAlgorithm(init, step)
 
 
-def ascent(value_and_grad):
+def ascent_integrator(value_and_grad):
     """Langevin integrator at temperature zero, in BlackJAX's form."""
 
     def advance(rng_key, state, step_size):

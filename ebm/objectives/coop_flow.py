@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ebm.method import Method, energy_gap
 from ebm.model import Model
-from ebm.negatives.chains import check, local_tuning, short_run
+from ebm.negatives.chains import check_positive, local_tuning, short_run
 from ebm.negatives.langevin import gradient_ascent
 from flowmcmc import Flow, freeze
 
@@ -38,7 +38,7 @@ def coop_flow(
         Its `extra` is the parameters of the flow. The value of its loss is the energy gap, in nats; its gradient in
         `extra` is that of -log q over the negatives.
     """
-    check(num_chains=num_chains, num_steps=num_steps)
+    check_positive(num_chains=num_chains, num_steps=num_steps)
     position = jax.eval_shape(model.tilt.sample, jax.random.key(0))
     ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), position)
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ebm.method import Method, from_point_loss
 from ebm.model import Model
-from ebm.objectives.score_matching import score_at
+from ebm.objectives.score_matching import raveled_score
 
 __all__ = ["denoising_score_matching"]
 
@@ -50,7 +50,7 @@ def denoising_score_matching(model: Model, *, noise_scale: float) -> Method:
         raise ValueError(f"noise_scale must be positive, got {noise_scale}; without noise use score_matching.")
 
     def point_loss(rng_key, theta, position):
-        vector, score = score_at(model, theta, position)
+        vector, score = raveled_score(model, theta, position)
         z = jax.random.normal(rng_key, vector.shape, vector.dtype)
         return 0.5 * jnp.sum((noise_scale * score(vector + noise_scale * z) + z) ** 2)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from ebm.method import Method, no_info
 from ebm.model import Model, check_model
-from ebm.objectives.nce import zero_log_z
+from ebm.objectives.nce import initial_log_z
 from flowmcmc import Flow
 from flowmcmc.ground.arguments import check_flow_type
 
@@ -65,7 +65,7 @@ def flow_contrastive(model: Model, flow: Flow, params: Any) -> Method:
             )
 
     def init(rng_key, theta, data):
-        return (zero_log_z(model, theta, data), jax.tree.map(jnp.asarray, params)), ()
+        return (initial_log_z(model, theta, data), jax.tree.map(jnp.asarray, params)), ()
 
     def classification_loss(rng_key, theta, log_z, params, batch):
         def log_model(x):

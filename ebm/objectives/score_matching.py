@@ -15,7 +15,7 @@ from jax.flatten_util import ravel_pytree
 from ebm.method import Method, from_point_loss
 from ebm.model import Model, check_model
 
-__all__ = ["score_at", "score_matching"]
+__all__ = ["raveled_score", "score_matching"]
 
 Array = jax.Array
 
@@ -45,7 +45,7 @@ def score_matching(model: Model) -> Method:
     check_model(model)
 
     def point_loss(rng_key, theta, position):
-        vector, score = score_at(model, theta, position)
+        vector, score = raveled_score(model, theta, position)
 
         def curvature(direction):
             return direction @ jax.jvp(score, (vector,), (direction,))[1]
@@ -56,7 +56,7 @@ def score_matching(model: Model) -> Method:
     return from_point_loss(point_loss)
 
 
-def score_at(model: Model, theta: Any, position: Any) -> tuple[Array, Callable[[Array], Array]]:
+def raveled_score(model: Model, theta: Any, position: Any) -> tuple[Array, Callable[[Array], Array]]:
     """One position raveled, shape (d,), and grad log p as a function of such vectors."""
     vector, unravel = ravel_pytree(position)
     return vector, jax.grad(lambda x: model.logdensity(theta, unravel(x)))

@@ -16,7 +16,7 @@ from flowmcmc.adaptation.rounds import freeze
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity
 from flowmcmc.flows import real_nvp
 
-__all__ = ["FlowMCMC", "FlowMCMCState", "check_model"]
+__all__ = ["FlowMCMC", "FlowMCMCState", "check_numpyro_model"]
 
 
 class FlowMCMCState(NamedTuple):
@@ -102,7 +102,7 @@ class FlowMCMC(MCMCKernel):
         Raises
         ------
         ValueError
-            For one chain, chains that run separately, no warm-up, or a model that `check_model` refuses.
+            For one chain, chains that run separately, no warm-up, or a model that `check_numpyro_model` refuses.
         """
         model_kwargs = model_kwargs or {}
         if rng_key.ndim != (0 if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) else 1) + 1 or len(rng_key) < 2:
@@ -112,7 +112,7 @@ class FlowMCMC(MCMCKernel):
             )
         if num_warmup < 1:
             raise ValueError(f"num_warmup must be at least 1, got {num_warmup}: the flow learns only there.")
-        check_model(self._model, model_args, model_kwargs)
+        check_numpyro_model(self._model, model_args, model_kwargs)
         chains = len(rng_key)
         key_init, key_start, key_run = jax.random.split(rng_key[0], 3)
         info = initialize_model(
@@ -178,7 +178,7 @@ class FlowMCMC(MCMCKernel):
         return self._postprocess_fn(*args, **kwargs)
 
 
-def check_model(model: Callable, args: tuple, kwargs: dict) -> dict[str, dict]:
+def check_numpyro_model(model: Callable, args: tuple, kwargs: dict) -> dict[str, dict]:
     """All sites by name; raise ValueError for a density that is not a fixed function of continuous sites."""
     try:
         trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(*args, **kwargs)

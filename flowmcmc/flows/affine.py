@@ -13,7 +13,7 @@ from flowmcmc.ground.trees import is_nonconstant
 
 __all__ = [
     "Affine",
-    "factor_of",
+    "cholesky_by_qr",
     "fit_base",
     "from_position",
     "identity_affine",
@@ -65,7 +65,7 @@ def standardise(rows: Array, weights: Array) -> tuple[Affine, Array]:
     return Affine(loc, scale, covariance_cholesky(correlation, jnp.sum(weights))), points
 
 
-def factor_of(weighted: Array, ridge: float) -> Array:
+def cholesky_by_qr(weighted: Array, ridge: float) -> Array:
     """Lower triangular L with L L^T = W^T W + D^2, for weighted rows W (n, d) and D = `ridge` times each column's norm.
 
     W^T W is never formed: its condition number is the square of W's, and in a neck all but one direction are tiny.

@@ -20,12 +20,12 @@ __all__ = ["Coupling", "Elementwise", "affine", "coupling"]
 
 
 class Elementwise(NamedTuple):
-    """A scalar bijection with `num_numbers` unconstrained parameters; all zero must mean the identity.
+    """A scalar bijection with `num_params` unconstrained parameters; all zero must mean the identity.
 
-    `forward` and `inverse` map ``(numbers, x) -> (y, log|dy/dx|)``, with parameters `numbers` of shape (num_numbers,).
+    `forward` and `inverse` map ``(numbers, x) -> (y, log|dy/dx|)``, with parameters `numbers` of shape (num_params,).
     """
 
-    num_numbers: int
+    num_params: int
     forward: Callable[[Array, Array], tuple[Array, Array]]
     inverse: Callable[[Array, Array], tuple[Array, Array]]
 
@@ -55,7 +55,7 @@ def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int
         Floating dtype of parameters and computation.
     """
     masks = alternating_masks(dim, num_layers)
-    sizes = (dim, hidden, dim * elementwise.num_numbers, dtype)
+    sizes = (dim, hidden, dim * elementwise.num_params, dtype)
 
     def init(rng_key):
         # flax takes half a second to import, so only flows with layers import it
@@ -71,7 +71,7 @@ def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int
             layer_params, mask = inputs
             # arcsinh tames heavy tails, which the network would extrapolate wildly
             kept = 3 * jnp.arcsinh(jnp.where(mask, x, 0.0) / 3)
-            numbers = conditioner.apply(sizes, layer_params, kept).reshape(dim, elementwise.num_numbers)
+            numbers = conditioner.apply(sizes, layer_params, kept).reshape(dim, elementwise.num_params)
             y, log_derivative = jax.vmap(transform)(numbers, x)
             log_det = log_det + jnp.sum(jnp.where(mask, 0.0, log_derivative))
             return (jnp.where(mask, x, y), log_det), None

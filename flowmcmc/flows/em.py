@@ -17,16 +17,16 @@ import jax
 import jax.numpy as jnp
 
 from flowmcmc.base import Array
-from flowmcmc.flows.mixture import Mixture, component_log_probs, from_cholesky, standard
+from flowmcmc.flows.mixture import Mixture, component_log_probs, from_cholesky, standard_mixture
 
 __all__ = ["covariance_cholesky", "fit_mixture"]
 
-MAX_STEPS = 30
-LAST_STEPS = 5
+MAX_EM_STEPS = 30
+FINAL_EM_STEPS = 5
 SEARCH_ROWS = 2048  # rows in a chunk; the search uses one chunk, the final steps use all of them
-MIN_GAIN = 0.005  # nats per held-out state that a larger mixture must gain
-SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-HARD = 1e-3  # standard deviation of the seed components, so small that each row belongs to the nearest centre
+MIN_SCORE_GAIN = 0.005  # nats per held-out state that a larger mixture must gain
+MIXTURE_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+SEED_SCALE = 1e-3  # standard deviation of the seed components, so small that each row belongs to the nearest centre
 
 
 class Search(NamedTuple):
@@ -74,15 +74,15 @@ def fit_mixture(
         Components of an earlier fit to some of these rows: the search begins at the next smaller number.
     """
     max_size, dim = start.means.shape
-    sizes = [size for size in SIZES if size < max_size] + [max_size]
+    sizes = [size for size in MIXTURE_SIZES if size < max_size] + [max_size]
     # stages: `start` itself, each size, two more kinds of covariance, and the best mixture refined on all rows
     size_of = jnp.array([1, *sizes, 1, 1, 1])
-    steps_of = jnp.array([0, *[MAX_STEPS] * (len(sizes) + 2), LAST_STEPS])
+    steps_of = jnp.array([0, *[MAX_EM_STEPS] * (len(sizes) + 2), FINAL_EM_STEPS])
     shrunk = jnp.array(dim * (dim + 1) / 2, points.dtype)
     strength_of = jnp.array([*[shrunk] * (1 + len(sizes)), jnp.inf, 1.0, jnp.nan], points.dtype)
     keys = jax.random.split(rng_key, 1 + len(sizes))
     order = jnp.argsort(jnp.where(weights > 0, jax.random.uniform(keys[0], weights.shape), 2.0))
-    rows, row_weights = in_chunks(points[order]), in_chunks(weights[order])
+    rows, row_weights = split_into_chunks(points[order]), split_into_chunks(weights[order])
 
     def body(search):
         stage = search.stage
@@ -91,13 +91,15 @@ def fit_mixture(
         strength = jnp.where(is_last, search.strength, strength_of[stage])
         mixture = jax.lax.cond(
             is_growing,
-            lambda: seed(keys[jnp.minimum(stage, len(sizes))], rows[0], row_weights[0], size_of[stage], max_size),
+            lambda: seed_mixture(
+                keys[jnp.minimum(stage, len(sizes))], rows[0], row_weights[0], size_of[stage], max_size
+            ),
             lambda: search.mixture,
         )
         num_chunks = jnp.where(is_last, len(rows), 1)
         mixture = expectation_maximisation(rows, row_weights, num_chunks, mixture, strength, steps_of[stage])
         score = weighted_mean(expectation(mixture, heldout)[1], heldout_weights)
-        is_better = score > search.score + jnp.where(is_growing & (stage > 1), MIN_GAIN, 0.0)
+        is_better = score > search.score + jnp.where(is_growing & (stage > 1), MIN_SCORE_GAIN, 0.0)
         misses = jnp.where(is_better | (stage <= 1), 0, search.misses + 1)
         # after two sizes in a row without a gain, compare the kinds of covariance
         following = jnp.where(is_growing & (misses >= 2), len(sizes) + 1, stage + 1)
@@ -110,7 +112,7 @@ def fit_mixture(
     return jax.lax.while_loop(lambda search: search.stage < len(size_of), body, first).mixture
 
 
-def in_chunks(rows: Array) -> Array:
+def split_into_chunks(rows: Array) -> Array:
     """Split rows into chunks (chunk, row, ...) of equal length, the last one padded with zeros."""
     size = min(SEARCH_ROWS, len(rows))
     num = -(-len(rows) // size)
@@ -174,7 +176,7 @@ def expectation_maximisation(points, weights, num_chunks, mixture, strength, max
     return jax.lax.while_loop(is_running, body, (0, mixture, low, low))[1]
 
 
-def seed(rng_key: Array, points: Array, weights: Array, size: Array, max_size: int) -> Mixture:
+def seed_mixture(rng_key: Array, points: Array, weights: Array, size: Array, max_size: int) -> Mixture:
     """Place `size` narrow components by greedy k-means++."""
 
     def squared_distance(centre):
@@ -191,8 +193,8 @@ def seed(rng_key: Array, points: Array, weights: Array, size: Array, max_size: i
     everywhere = jnp.full(len(points), 1e12, points.dtype)
     _, centres = jax.lax.scan(add, everywhere, jax.random.uniform(rng_key, (max_size, 4), points.dtype))
     log_weights = jnp.where(jnp.arange(max_size) < size, 0.0, -jnp.inf).astype(points.dtype)
-    unit = standard(max_size, points.shape[1], points.dtype)
-    return Mixture(log_weights, centres, HARD * unit.cholesky, unit.inverse / HARD)
+    unit = standard_mixture(max_size, points.shape[1], points.dtype)
+    return Mixture(log_weights, centres, SEED_SCALE * unit.cholesky, unit.inverse / SEED_SCALE)
 
 
 def covariance_cholesky(covariance: Array, count: Array) -> Array:

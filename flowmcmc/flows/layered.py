@@ -159,11 +159,11 @@ def layered(
     if num_components is None:
         size = raveled(layout)[0] ** 2  # as many components as EM fits in about a second
         num_components = max(min(40, 4096 // size), min(16, 65536 // size), 1)
-    return build(layout, elementwise, num_layers, hidden, num_components, float(defensive))
+    return build_layered(layout, elementwise, num_layers, hidden, num_components, float(defensive))
 
 
 @lru_cache(maxsize=64)
-def build(
+def build_layered(
     layout: Layout,
     elementwise: Elementwise | None,
     num_layers: int,
@@ -176,7 +176,7 @@ def build(
     layers = elementwise and coupling(dim, elementwise, num_layers=num_layers, hidden=hidden, dtype=dtype)
 
     def init(rng_key):
-        mixture = base.standard(num_components, dim, dtype)
+        mixture = base.standard_mixture(num_components, dim, dtype)
         return FlowParams(identity_affine(dim, dtype), mixture, layers and layers.init(rng_key))
 
     def sample_base(rng_key, params):
@@ -213,11 +213,11 @@ def build(
     return flow._replace(
         num_components=count_components,
         drop_unused_components=drop_unused_components,
-        metric=None if layers else within_components,
+        metric=None if layers else mean_component_covariance,
     )
 
 
-def within_components(params: FlowParams) -> Array:
+def mean_component_covariance(params: FlowParams) -> Array:
     """Weighted mean of the components' covariances in coordinates of the position, (d, d)."""
     weights, roots = jnp.exp(params.mixture.log_weights), params.mixture.cholesky
     whole = params.affine.scale[:, None] * params.affine.cholesky

@@ -56,17 +56,17 @@ class WarpedParams(NamedTuple):
 def warped_mixture(position: PyTree, warp: Warp, num_components: int, defensive: float) -> Flow:
     """Build the flow of one family of maps; `funnel_mixture` documents the options and errors."""
     layout = check_options(position, defensive, {"num_components": num_components})
-    return build(layout, warp, num_components, float(defensive))
+    return build_warped(layout, warp, num_components, float(defensive))
 
 
 @lru_cache(maxsize=64)
-def build(layout: Layout, warp: Warp, num_components: int, defensive: float) -> Flow:
+def build_warped(layout: Layout, warp: Warp, num_components: int, defensive: float) -> Flow:
     """Build the flow; equal arguments give the same object, so that programs compiled for it are found again."""
     dim, dtype, _ = raveled(layout)
 
     def init(rng_key):
         zero, one = jnp.zeros(dim, dtype), jnp.ones(dim, dtype)
-        return WarpedParams(zero, one, warp.identity(dim, dtype), base.standard(num_components, dim, dtype))
+        return WarpedParams(zero, one, warp.identity(dim, dtype), base.standard_mixture(num_components, dim, dtype))
 
     def forward(params, z):
         y, log_det = warp.forward(params.warp, z)
@@ -85,7 +85,7 @@ def build(layout: Layout, warp: Warp, num_components: int, defensive: float) -> 
         )
         # the mean and scale that the map leaves over become part of the mixture
         rest, latent = standardise(latent, weights)
-        mixture = base.standard(num_components, dim, dtype)
+        mixture = base.standard_mixture(num_components, dim, dtype)
         found = fit_base(rng_key, rest, latent, weights, heldout_latent, heldout_weights, mixture, params.mixture)
         means, cholesky = rest.loc + rest.scale * found.means, rest.scale[:, None] * found.cholesky
         mixture = from_cholesky(found.log_weights, means, cholesky)
@@ -93,7 +93,7 @@ def build(layout: Layout, warp: Warp, num_components: int, defensive: float) -> 
 
     base_density = Base(
         lambda rng_key, params: sample_base(rng_key, params, defensive),
-        lambda params, z: log_base(params, z, defensive),
+        lambda params, z: base_log_prob(params, z, defensive),
     )
     transport = Transport(forward, inverse)
     flow = pushforward(layout, base_density, transport, fit, init=init, trainable=lambda params: False)
@@ -103,14 +103,14 @@ def build(layout: Layout, warp: Warp, num_components: int, defensive: float) -> 
 def sample_base(rng_key: Array, params: WarpedParams, defensive: float) -> Array:
     """One exact draw of z from the base density."""
     dim, dtype = params.loc.shape[0], params.loc.dtype
-    normal, extra, (u_component, u_defensive) = base.noise(rng_key, dim, 2, dtype)
+    normal, extra, (u_component, u_defensive) = base.normal_and_uniform(rng_key, dim, 2, dtype)
     z = base.component_draw(params.mixture, normal, u_component)
     student = base.student_draw(normal, extra)
     along = jnp.where(jnp.arange(dim) == params.warp.driver, student, normal)
     return jnp.where(u_defensive < defensive / 2, student, jnp.where(u_defensive < defensive, along, z))
 
 
-def log_base(params: WarpedParams, z: Array, defensive: float) -> Array:
+def base_log_prob(params: WarpedParams, z: Array, defensive: float) -> Array:
     """Log density of the base at z; half of its defensive part has heavy tails along the driver only."""
     inside = base.log_prob(params.mixture, z, 0.0)
     if defensive == 0.0:

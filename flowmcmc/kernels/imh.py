@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.ground.arguments import check_flow_type
 
-__all__ = ["IMHInfo", "IMHState", "imh", "importance_weight", "init"]
+__all__ = ["IMHInfo", "IMHState", "imh", "imh_init", "importance_weight"]
 
 
 class IMHState(NamedTuple):
@@ -82,7 +82,7 @@ def imh(logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> SamplingAlgori
     check_flow_type(flow)
 
     def init_fn(position, rng_key=None):
-        return init(position, logdensity_fn, flow, params)
+        return imh_init(position, logdensity_fn, flow, params)
 
     def step_fn(rng_key, state):
         key_proposal, key_accept = jax.random.split(rng_key)
@@ -99,7 +99,7 @@ def imh(logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> SamplingAlgori
     return SamplingAlgorithm(init_fn, step_fn)
 
 
-def init(position: PyTree, logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> IMHState:
+def imh_init(position: PyTree, logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> IMHState:
     """State at `position`, with the log weight computed from the flow as it is now."""
     logdensity = logdensity_fn(position)
     log_weight = logdensity - flow.log_prob(params, position)

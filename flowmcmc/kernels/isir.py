@@ -13,8 +13,7 @@ import jax.numpy as jnp
 
 from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.ground.arguments import check_counts, check_flow_type
-from flowmcmc.kernels.imh import IMHState, importance_weight
-from flowmcmc.kernels.imh import init as imh_init
+from flowmcmc.kernels.imh import IMHState, imh_init, importance_weight
 
 __all__ = ["ISIRInfo", "isir"]
 

@@ -10,22 +10,22 @@ import numpy as np
 from flowmcmc.ground.arguments import describe_value
 
 __all__ = [
-    "CHAINS",
-    "FLOW",
+    "CHAINS_COLOUR",
+    "FLOW_COLOUR",
     "axis_ends",
     "check_path",
-    "colours_of",
     "draw_rows",
+    "mode_colours",
     "new_figure",
     "save_figure",
     "select_coordinates",
-    "thinning",
+    "thinning_slice",
 ]
 
-CHAINS, FLOW = "0.7", "C1"  # colours of chains and flow
-NUM_POINTS = 4000  # in a scatter plot: more hide each other, and make vector files large
-TAIL = 0.002  # share of all draws that may lie outside the axes, on either side
-GROUP_TAIL = 0.1  # share of one mode's draws that may lie outside, on either side
+CHAINS_COLOUR, FLOW_COLOUR = "0.7", "C1"  # colours of chains and flow
+MAX_SCATTER_POINTS = 4000  # in a scatter plot: more hide each other, and make vector files large
+TAIL_SHARE = 0.002  # share of all draws that may lie outside the axes, on either side
+GROUP_TAIL_SHARE = 0.1  # share of one mode's draws that may lie outside, on either side
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -72,7 +72,7 @@ def save_figure(figure, path):
     return figure
 
 
-def colours_of(num_modes: int) -> np.ndarray:
+def mode_colours(num_modes: int) -> np.ndarray:
     """RGB colours (num_modes, 3), repeated from the twentieth mode on."""
     from matplotlib import colormaps
 
@@ -94,7 +94,7 @@ def select_coordinates(
     return [names.index(name) for name in wanted], wanted
 
 
-def thinning(num: int, num_points: int = NUM_POINTS) -> slice:
+def thinning_slice(num: int, num_points: int = MAX_SCATTER_POINTS) -> slice:
     """Slice that thins `num` rows evenly to at most `num_points`."""
     return slice(None, None, max(1, -(-num // num_points)))
 
@@ -105,8 +105,10 @@ def axis_ends(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
     values, groups = values[is_finite], groups[is_finite]
     if not len(values):
         return 0.0, 1.0
-    ends = [np.quantile(values, [TAIL, 1 - TAIL])]
-    ends += [np.quantile(values[groups == group], [GROUP_TAIL, 1 - GROUP_TAIL]) for group in np.unique(groups)]
+    ends = [np.quantile(values, [TAIL_SHARE, 1 - TAIL_SHARE])]
+    ends += [
+        np.quantile(values[groups == group], [GROUP_TAIL_SHARE, 1 - GROUP_TAIL_SHARE]) for group in np.unique(groups)
+    ]
     low, high = float(np.min(ends)), float(np.max(ends))
     margin = 0.1 * (high - low) or 0.5 * abs(high) or 0.5
     return low - margin, high + margin

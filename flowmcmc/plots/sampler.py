@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from flowmcmc.ground.arguments import check_counts, check_tree
-from flowmcmc.plots.parts import FLOW, check_path, draw_rows, new_figure, save_figure, select_coordinates
+from flowmcmc.plots.parts import FLOW_COLOUR, check_path, draw_rows, new_figure, save_figure, select_coordinates
 from flowmcmc.reading.diagnostics import coordinate_names, draws_of
 
 __all__ = ["plot_ranks", "plot_warmup"]
@@ -44,7 +44,7 @@ def plot_warmup(datatree, path: str | Path | None = None):
     figure = new_figure(12, 3.2)
     rates, losses, steps = figure.subplots(1, 3)
     lines = (
-        (rates, "flow_acceptance_rate", "flow proposals", FLOW),
+        (rates, "flow_acceptance_rate", "flow proposals", FLOW_COLOUR),
         (rates, "local_acceptance_rate", "local steps", "C0"),
         (losses, "loss", "last batch", "0.7"),
         (losses, "heldout_loss", "held-out states", "k"),

@@ -10,9 +10,9 @@ import numpy as np
 
 __all__ = ["CUT_OFF", "Edge", "edges", "reach"]
 
-SHARE = 0.005  # of all states: those that make up an end
-FEWEST = 50  # states at an end, at least
-LARGEST_SHARE = 0.02  # if FEWEST is a larger share of all states, ends are not judged
+EDGE_SHARE = 0.005  # of all states: those that make up an end
+MIN_EDGE_STATES = 50  # states at an end, at least
+MAX_EDGE_SHARE = 0.02  # if MIN_EDGE_STATES is a larger share of all states, ends are not judged
 CUT_OFF = 0.45  # ratio below which chains are cut off; a hard wall, which takes half of the steps, gives at least 0.5
 
 
@@ -42,8 +42,8 @@ def edges(positions: np.ndarray, local_rate: np.ndarray, flow_rate: np.ndarray) 
     local_rate, flow_rate
         Shape (n,), acceptance of the steps from there; NaN if there were none of a kind.
     """
-    count = max(FEWEST, int(SHARE * len(positions)))
-    if count > LARGEST_SHARE * len(positions):
+    count = max(MIN_EDGE_STATES, int(EDGE_SHARE * len(positions)))
+    if count > MAX_EDGE_SHARE * len(positions):
         return []
     means = [max(float(rate.mean()), 1e-9) for rate in (local_rate, flow_rate)]  # NaN stays NaN
     found = []

@@ -222,7 +222,7 @@ def combine_estimates(on_flow: np.ndarray, on_target: np.ndarray | None, *, is_b
         if shifts_log_z(invalid, check[1]):
             seen = f"{invalid.sum()} of {invalid.size} draws"
             problems.append(f"{seen} have no finite log weight, counted as zero weight")
-        problems += disagreement(alone, check, is_bridged=is_bridged)
+        problems += disagreement_problems(alone, check, is_bridged=is_bridged)
         found = np.array([estimate, check, reverse(on_target)])
         bracket = (float((found[:, 0] - 2 * found[:, 1]).min()), float((found[:, 0] + 2 * found[:, 1]).max()))
         estimate = check if is_bridged else estimate
@@ -234,7 +234,7 @@ def shifts_log_z(invalid: np.ndarray, error: float) -> bool:
     return bool(-np.log1p(-min(invalid.mean(), 1 - 1e-9)) > error)
 
 
-def disagreement(forward: tuple[float, float], bridge: tuple[float, float], *, is_bridged: bool) -> list[str]:
+def disagreement_problems(forward: tuple[float, float], bridge: tuple[float, float], *, is_bridged: bool) -> list[str]:
     """Problems shown by a difference between the forward and bridge estimates, each (value, error)."""
     # the bridge is right even if the flow misses a little of the target, the forward estimate is not
     allowed = 0.1 if is_bridged else 0.01

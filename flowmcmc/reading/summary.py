@@ -11,7 +11,7 @@ from flowmcmc.reading.problems import convergence_problems, edge_problems, flow_
 
 __all__ = ["Summary", "summary"]
 
-LABELS = {"diverging": "diverging or hopeless steps"}
+RATE_LABELS = {"diverging": "diverging or hopeless steps"}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Summary:
             is_rate = name.endswith("_rate")
             worst = "lowest" if is_rate else "longest" if name.startswith("longest") else "highest"
             number = float(values.min() if is_rate else values.max())
-            label = LABELS.get(name, name.removesuffix("_rate").replace("_", " "))
+            label = RATE_LABELS.get(name, name.removesuffix("_rate").replace("_", " "))
             lines.append(f"{label}: mean over chains {float(values.mean()):.3g}, {worst} {number:.3g}")
         if self.importance is not None:
             lines.append(
@@ -110,7 +110,7 @@ def summary(result, *, modes=None) -> Summary:
     # a DataTree shows its attrs, "flow" among them, as attributes
     uses_flow = hasattr(result, "tuning") and result.settings["num_flow_steps"] > 0
     weighed = importance(result) if uses_flow else None
-    rates = rejections(tree) if "sample_stats" in tree.children else rejections_unknown()
+    rates = rejections(tree) if "sample_stats" in tree.children else empty_rejections()
     problems = [
         *convergence_problems(az, tree),
         *mode_problems(weights),
@@ -121,7 +121,7 @@ def summary(result, *, modes=None) -> Summary:
     return Summary(az.summary(tree), weights, rates, weighed, problems)
 
 
-def rejections_unknown():
+def empty_rejections():
     """An empty Dataset, for a run of another sampler, whose rejections are unknown."""
     import xarray as xr
 

@@ -29,7 +29,7 @@ __all__ = [
     "target_log_weights",
 ]
 
-BATCH = 2000  # positions at once, to bound memory
+WEIGHT_BATCH = 2000  # positions at once, to bound memory
 
 
 def flow_log_weights(rng_key: Array, logdensity_fn, flow: Flow, params, num_draws: int) -> np.ndarray:
@@ -54,7 +54,7 @@ def weigh_flow(flow: Flow, logdensity_fn: LogDensity, rng_keys: Array, params: P
         position, log_prob = flow.sample_and_log_prob(rng_key, params)
         return position, logdensity_fn(position) - log_prob
 
-    return jax.lax.map(one, rng_keys, batch_size=BATCH)
+    return jax.lax.map(one, rng_keys, batch_size=WEIGHT_BATCH)
 
 
 def weigh_target(flow: Flow, logdensity_fn: LogDensity, draws: PyTree, params: PyTree) -> Array:
@@ -62,7 +62,7 @@ def weigh_target(flow: Flow, logdensity_fn: LogDensity, draws: PyTree, params: P
     shape = jax.tree.leaves(draws)[0].shape[:2]
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
     weigh = lambda position: logdensity_fn(position) - flow.log_prob(params, position)
-    return jax.lax.map(weigh, flat, batch_size=BATCH).reshape(shape)
+    return jax.lax.map(weigh, flat, batch_size=WEIGHT_BATCH).reshape(shape)
 
 
 def forward(log_weights: np.ndarray) -> tuple[float, float]:
