@@ -104,4 +104,4 @@ def build_within_modes(local: LocalKernel, metric_of: Callable) -> LocalConstruc
             **{name: offered[name] for name in others},
         )
 
-    return LocalConstructor(build, tuple({"scale", "params", *others}))
+    return LocalConstructor(build, tuple(dict.fromkeys(("scale", "params", *others))))
