@@ -48,7 +48,7 @@ def set_numbers(monkeypatch, **numbers):
 
 @pytest.mark.parametrize(("min_gain", "taken"), [(0.0, "layers"), (np.inf, "mixture")])
 def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, min_gain, taken):
-    set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1, STILL_LEARNING=np.inf, MIN_GAIN=min_gain)
+    set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1, STILL_LEARNING=np.inf, MIN_EFFICIENCY_RATIO=min_gain)
     monkeypatch.setattr(sys.modules["flowmcmc.choosing.request"], "default_candidates", small_candidates)
     result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
     assert result.settings["flow"] == taken
@@ -58,7 +58,7 @@ def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, mi
 
 
 def test_chains_memory_and_step_size_go_on(monkeypatch):
-    set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1, STILL_LEARNING=np.inf, MIN_GAIN=0.0)
+    set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1, STILL_LEARNING=np.inf, MIN_EFFICIENCY_RATIO=0.0)
     states = []
 
     def keep(state, info):
