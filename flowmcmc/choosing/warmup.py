@@ -6,6 +6,7 @@ next is tried only while proposals are rejected, some chain waits long for one, 
 where the states promise that it is better (`candidates`); which one is taken in the end, `price` says.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -119,7 +120,14 @@ def warm_up(
         if results is not None and candidate.outlook(results) is Outlook.NONE:
             continue
         key = jax.random.fold_in(rng_key, index)
-        state, found = try_candidate(key, plan, candidates, tried, index, start, particles if index == 0 else None)
+        try:
+            state, found = try_candidate(key, plan, candidates, tried, index, start, particles if index == 0 else None)
+        except KeyboardInterrupt:  # while something was compiled; rounds return what they have done
+            if not tried:
+                raise
+            warnings.warn("interrupted before the next flow; returning what was done so far.", stacklevel=2)
+            tried[-1] = tried[-1]._replace(is_partial=True)
+            break
         if found is not None:
             tried.append(found)
         if found is not None or index == 0:
