@@ -5,11 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpyro.distributions import constraints
+from numpyro import distributions
 
 import flowmcmc
 
 QUIET = {"progress_bar": False}
+constraints = distributions.constraints
 
 
 def test_constraints_without_a_model():

@@ -35,12 +35,9 @@ def test_targets_are_met_and_the_draws_are_those_of_one_longer_run(result):
     np.testing.assert_array_equal(done.trace.position, longer.trace.position)
 
 
-def unlike(result, monkeypatch, share, memory):
-    """The result with made-up draws of two coordinates, the first of which has memory.
-
-    Of coordinate 0 every draw is `memory` times the last one and fresh noise, and chains begin far apart; coordinate 1 is
-    independent draws. `share` of the draws of `result` is what there is at first.
-    """
+def unlike(result, monkeypatch, num, memory):
+    """The result with made-up draws: of coordinate 0 each is `memory` times the last one and fresh noise, from starts
+    far apart; of coordinate 1 they are independent. `num` of them are there at first."""
     chains, rng = 20, np.random.default_rng(0)
     slow = np.empty((20_000, chains))
     slow[0] = np.linspace(-2, 2, chains)
@@ -55,7 +52,7 @@ def unlike(result, monkeypatch, share, memory):
         return replace(result, trace=trace, state=result.state._replace(round=num))
 
     monkeypatch.setattr(type(result), "more", lambda self, num, **_: first(self.state.round + num))
-    return first(share)
+    return first(num)
 
 
 @pytest.mark.parametrize(
