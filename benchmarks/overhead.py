@@ -17,9 +17,9 @@ from _record import store
 from _targets import two_gaussians
 
 import flowmcmc
-from flowmcmc.choosing.candidates import default_local
+from flowmcmc.choosing.candidates import candidate_of
 from flowmcmc.ground.compiling import compiler_options
-from flowmcmc.kernels import scaled as local_kernel
+from flowmcmc.kernels.scaled import scaled_kernel
 
 RESULT = Path(__file__).parent / "results" / "overhead.json"
 CHAINS = (10, 100, 1000, 10_000)
@@ -64,11 +64,11 @@ def measure(flow_name: str, dim: int, chains: int, rounds: int) -> dict:
     flow = flows[flow_name]()
     params = flow.init(jax.random.key(2), positions[0])
     tuning = flowmcmc.Tuning(params, jnp.array(0.5), jnp.ones(dim))
-    local_constructor = default_local(flow, positions[0])
+    local_constructor = candidate_of(flow).local
     frozen = flowmcmc.freeze(
         target.logdensity_fn, local_constructor, flow, tuning, num_local_steps=LOCAL_STEPS, num_flow_steps=FLOW_STEPS
     )
-    kernel = local_kernel.build(
+    kernel = scaled_kernel(
         local_constructor, target.logdensity_fn, tuning.step_size, tuning.scale, params=tuning.params
     )
 

@@ -30,14 +30,14 @@ def measure(name: str, flow_name: str) -> dict:
     from _table import TARGETS
 
     import flowmcmc
-    from flowmcmc.adaptation.training import has_layers
-    from flowmcmc.choosing.candidates import default_flows, default_local
+    from flowmcmc.choosing.candidates import default_candidates, learns_by_gradients
 
     importing = time.process_time()
     compiling = compile_seconds()
     target = TARGETS[name]()
     position = target.start.sample(jax.random.key(0))
-    flow = default_flows(position)[flow_name]
+    candidate = next(one for one in default_candidates(position) if one.name == flow_name)
+    flow, local = candidate.flow, candidate.local
     began = time.process_time()
     result = flowmcmc.sample(0, target.logdensity_fn, target.start, flow=flow, progress_bar=False)
     whole, compiled = time.process_time() - began, sum(compiling)
@@ -51,7 +51,7 @@ def measure(name: str, flow_name: str) -> dict:
             times.append((time.process_time() - began) / ROUNDS)
         return sorted(times)[1]
 
-    local, positions = default_local(flow, position), result.state.sampler.position
+    positions = result.state.sampler.position
     frozen = partial(flowmcmc.freeze, target.logdensity_fn, local, flow, result.tuning)
     drawing = seconds_of_a_round(frozen(num_local_steps=1, num_flow_steps=5), positions)
     jumping = seconds_of_a_round(frozen(num_local_steps=0, num_flow_steps=5), positions)
@@ -62,7 +62,7 @@ def measure(name: str, flow_name: str) -> dict:
         "local": (warm + draws) * max(0.0, drawing - jumping),
         "flow proposals": (warm + draws) * jumping,
     }
-    if has_layers(result.tuning.params):
+    if learns_by_gradients(flow, position):
         warming = flowmcmc.adaptive(target.logdensity_fn, local, flow, num_local_steps=1, refit_every=100)
         parts["gradient steps"] = warm * max(0.0, seconds_of_a_round(warming, positions) - drawing)
     rest = importing + whole - sum(parts.values())

@@ -16,9 +16,10 @@ from ebm.negatives.chains import PersistentState
 from ebm.train import TrainInfo, default_optimizer, trainer
 from flowmcmc.base import SamplingAlgorithm
 from flowmcmc.base import num_chains as length
-from flowmcmc.ground.arguments import as_key, check_callables, check_counts, check_has, check_optimizer, describe_value
+from flowmcmc.ground.arguments import check_callables, check_counts, check_has, check_optimizer, describe_value
 from flowmcmc.ground.checks import check_positions
-from flowmcmc.ground.trees import describe_shapes, leaf_names
+from flowmcmc.ground.conversions import as_key
+from flowmcmc.ground.leaves import describe_shapes, leaf_names
 from flowmcmc.running.run import RunState, keep_info, run
 
 __all__ = ["Fit", "fit"]

@@ -19,7 +19,8 @@ import numpy as np
 from ebm.fitting import Fit
 from ebm.model import Model
 from flowmcmc import Flow, SampleResult, Tuning, freeze, gaussian_mixture, run, sample, to_datatree
-from flowmcmc.ground.arguments import as_key, check_has
+from flowmcmc.ground.arguments import check_has
+from flowmcmc.ground.conversions import as_key
 from flowmcmc.reading.evidence import LogZ, log_z_bridge
 
 __all__ = ["EBM", "finish", "load"]

@@ -1,7 +1,7 @@
 """The types every other file speaks in.
 
 A sampler is BlackJAX's ``SamplingAlgorithm``, a pair ``init(position, rng_key) -> state`` and
-``step(rng_key, state) -> (state, info)``. A proposal density is a `Flow`, three functions and an optional fourth.
+``step(rng_key, state) -> (state, info)``. A proposal density is a `Flow`, three functions and some optional ones.
 """
 
 from collections.abc import Callable
@@ -40,6 +40,7 @@ class Flow(NamedTuple):
     """A normalised density with exact draws and an exact log density, over positions of one fixed pytree shape.
 
     Any library's flow fits by filling the first three functions; all act on ONE position and are vmapped by callers.
+    The optional ones say what a sampler would otherwise have to guess: nothing outside a flow looks into its `params`.
 
     Attributes
     ----------
@@ -55,6 +56,16 @@ class Flow(NamedTuple):
         (zero for an unused row) one number for each. A pure function of fixed shapes, called inside compiled code.
     bijection
         Optional, the map from the base density's space; `neutra` moves there.
+    trainable
+        Optional, ``params -> mask``, booleans in the structure of `params` or of a prefix of it, as `optax.masked`
+        takes them: what gradients train. None: all of `params`.
+    num_components
+        Optional, ``params -> int``: mixture components with a weight.
+    drop_unused_components
+        Optional, ``(params, num_slots) -> params``: the same density with room for so many mixture components, or for
+        those in use if they are more. Components of weight zero cost time.
+    metric
+        Optional, ``params -> (d, d)``: covariance of the raveled position within modes, an inverse mass matrix.
     """
 
     init: Callable[[Array, PyTree], PyTree]
@@ -62,6 +73,10 @@ class Flow(NamedTuple):
     log_prob: Callable[[PyTree, PyTree], Array]
     fit: Callable[..., PyTree] | None = None
     bijection: Bijection | None = None
+    trainable: Callable[[PyTree], PyTree] | None = None
+    num_components: Callable[[PyTree], int] | None = None
+    drop_unused_components: Callable[[PyTree, int], PyTree] | None = None
+    metric: Callable[[PyTree], Array] | None = None
 
 
 def num_chains(positions: PyTree) -> int:

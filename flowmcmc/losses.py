@@ -8,53 +8,16 @@ A loss is ``(rng_key, params, batch, flow, logdensity_fn) -> scalar``::
     mixture          sum_j c_j loss_j
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from flowmcmc.adaptation.batch import Batch, Loss, forward_kl
 from flowmcmc.base import Array, Flow, LogDensity, PyTree
 from flowmcmc.ground.arguments import check_callables, describe_value
 
 __all__ = ["Batch", "Loss", "forward_kl", "mixture", "pool_forward_kl", "reverse_kl"]
-
-
-class Batch(NamedTuple):
-    """What a loss may read.
-
-    Attributes
-    ----------
-    positions
-        States of the training chains, recent and older, (n, ...).
-    pool, pool_log_weights
-        The last pools of `isir`, (chains, N + 1, ...) and (chains, N + 1); for `imh` the last proposals, (chains, ...).
-    """
-
-    positions: PyTree
-    pool: PyTree
-    pool_log_weights: Array | None
-
-
-Loss = Callable[[Array, PyTree, Batch, Flow, LogDensity], Array]
-"""``(rng_key, params, batch, flow, logdensity_fn) -> scalar``, see `Batch`."""
-
-
-def forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdensity_fn: LogDensity) -> Array:
-    """Mean of -log q over the chain states: the forward Kullback-Leibler divergence up to a constant, in nats.
-
-    Parameters
-    ----------
-    rng_key, logdensity_fn
-        Not used here.
-    params, flow
-        The density in training.
-    batch
-        Its `positions` are read.
-    """
-    return -jnp.mean(jax.vmap(flow.log_prob, (None, 0))(params, batch.positions))
 
 
 def pool_forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdensity_fn: LogDensity) -> Array:

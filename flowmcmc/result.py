@@ -10,8 +10,6 @@ import numpy as np
 from flowmcmc.adaptation.rounds import Tuning
 from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.ground.arguments import check_counts
-from flowmcmc.plots.report import plot_report
-from flowmcmc.reading.datatree import to_datatree
 from flowmcmc.running.run import CHUNK_SIZE, RunState, Trace, run
 
 __all__ = ["SampleResult"]
@@ -57,6 +55,8 @@ class SampleResult:
     @cached_property
     def datatree(self):
         """The run as an arviz DataTree, see `to_datatree`."""
+        from flowmcmc.reading.datatree import to_datatree
+
         return to_datatree(self.trace, warmup=self.warmup, attrs=self.settings)
 
     def more(self, num_samples: int, *, progress_bar: bool = True) -> "SampleResult":
@@ -83,4 +83,6 @@ class SampleResult:
 
     def plot_report(self, path) -> None:
         """Write verdict, table, pictures, settings and versions to one HTML page, see `flowmcmc.plot_report`."""
+        from flowmcmc.plots.report import plot_report
+
         plot_report(self, path)

@@ -1,9 +1,9 @@
-"""The one call a newcomer makes: warm up, freeze, draw. Only public pieces inside."""
+"""The one call a newcomer makes, in four stages: check, start, warm up, draw. Only public pieces inside."""
 
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,24 +12,25 @@ import optax
 from jax.sharding import Mesh
 
 from flowmcmc.adaptation.adaptive import adaptive
-from flowmcmc.adaptation.rounds import Tuning, freeze, retuned
-from flowmcmc.adaptation.training import is_layered
-from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree
+from flowmcmc.adaptation.batch import Loss, forward_kl
+from flowmcmc.adaptation.rounds import Tuning, freeze, with_tuning
+from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.base import num_chains as count_chains
-from flowmcmc.choosing.candidates import default_flows, default_local
+from flowmcmc.choosing.candidates import Candidate, candidate_of, default_candidates, learns_by_gradients
 from flowmcmc.choosing.start import find_start
-from flowmcmc.choosing.warmup import load_warmup, warm_up
-from flowmcmc.flows import drop_unused_components
-from flowmcmc.ground.arguments import as_key, check_counts, check_flow_type, hashable
+from flowmcmc.choosing.warmup import WarmUp, WarmUpPlan, warm_up
+from flowmcmc.ground.arguments import check_counts, check_flow_type
 from flowmcmc.ground.checks import check_density, check_flow, check_positions, check_start
+from flowmcmc.ground.compiling import output_shape
+from flowmcmc.ground.conversions import as_key
 from flowmcmc.ground.devices import check_mesh, shard_chains
+from flowmcmc.ground.sharding import mesh_context
 from flowmcmc.kernels.imh import imh
 from flowmcmc.kernels.tempering import is_density
-from flowmcmc.losses import Loss, forward_kl
 from flowmcmc.result import SampleResult
-from flowmcmc.running.checkpoint import Checkpoint, drawn, make_writable, place_like
+from flowmcmc.running.checkpoint import Checkpoint, draw_in_blocks, load_or_compute, make_writable, place_like
 from flowmcmc.running.describe import describe_flow, describe_option, describe_run
-from flowmcmc.running.run import CHUNK_SIZE, RunState, keep_all, keep_info, run
+from flowmcmc.running.run import CHUNK_SIZE, RunState, Trace, keep_all, keep_info, run
 
 __all__ = ["sample"]
 
@@ -124,36 +125,9 @@ patience
     >>> result = sample(0, lambda x: -0.5 * jnp.sum(x**2), jax.random.normal(jax.random.key(1), (100, 2)))
     >>> result.datatree.posterior
     """
-    rng_key, logdensity_fn = as_key(rng_key), hashable(logdensity_fn)
-    sizes = {"num_chains": num_chains, "num_particles": num_particles}
-    check_counts(sizes | {"num_samples": num_samples, "num_warmup": num_warmup, "checkpoint_every": checkpoint_every})
-    if checkpoint is not None:
-        make_writable(checkpoint)
-        if mesh is not None and jax.process_count() > 1:
-            raise ValueError("checkpoint works in one process only, and there are several: leave it out.")
     began = time.perf_counter()
-    key_warmup, key_draw, key_start = (jax.random.fold_in(rng_key, index) for index in range(3))
-    start = positions if is_density(positions) else None
-    if start is None:
-        few = positions = check_positions(positions, OR_DENSITY)
-        check_density(logdensity_fn, positions)
-        position = jax.tree.map(lambda leaf: leaf[0], positions)
-        sizes = {"num_chains": count_chains(positions)}
-    else:
-        position = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), jax.eval_shape(start.sample, key_start))
-    if mesh is not None:
-        check_mesh(sizes["num_chains"], mesh)
-    if flow is not None:
-        check_flow_type(flow)
-        check_flow(flow, position)
-    flows = {"given": flow} if flow else default_flows(position)
-    if flow is None and (loss is not forward_kl or optimizer is not None):
-        flows = {name: layered for name, layered in flows.items() if is_layered(layered, position)}
-    flows = flows if num_flow_steps else dict(list(flows.items())[:1])
-    options = {
-        "num_local_steps": num_local_steps,
-        "num_flow_steps": num_flow_steps,
-        "flow_kernel": flow_kernel,
+    kernel = {"num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps, "flow_kernel": flow_kernel}
+    learning = {
         "num_train_steps": num_train_steps,
         "batch_size": batch_size,
         "history_size": history_size,
@@ -162,72 +136,211 @@ patience
         "target_acceptance_rate": target_acceptance_rate,
         "patience": patience,
     }
-    local_for = partial(default_local, position=position) if local is None else lambda flow: local
-    adapt = partial(adaptive, logdensity_fn, refit_every=100, **options)
-    make_sampler = lambda flow: adapt(local=local_for(flow), flow=flow)
-
-    frozen_rounds = {}  # each flow's are compiled once, for warm-up and draws
-
-    def make_frozen(flow):
-        nothing = Tuning((), jnp.zeros(()), ())  # until it is known
-        kernel = {name: options[name] for name in ("num_local_steps", "num_flow_steps", "flow_kernel")}
-        frozen = freeze(logdensity_fn, local_for(flow), flow, nothing, **kernel)
-        return frozen_rounds.setdefault(id(flow), frozen)
-
-    make_sampler(next(iter(flows.values())))  # raises if an option is wrong, before anything takes long
-    asked = {name: describe_option(value) for name, value in options.items()} | {
+    counts = {
+        "num_chains": num_chains,
+        "num_particles": num_particles,
+        "num_samples": num_samples,
+        "num_warmup": num_warmup,
+        "checkpoint_every": checkpoint_every,
+    }
+    target = check_target(as_key(rng_key), logdensity_fn, positions, counts, mesh)
+    request = check_request(target, local, flow, kernel, learning, counts)
+    keep, show = keep_all if keep_warmup else keep_info, bool(progress_bar)
+    asked = {name: describe_option(value) for name, value in (kernel | learning).items()} | {
         "num_warmup": num_warmup,
         "keep_warmup": int(keep_warmup),
         "local": describe_option(local),
-        "flow": describe_flow(flow, position),
+        "flow": describe_flow(flow, target.position),
     }
-    store = None
-    if checkpoint is not None:
-        if start is not None:
-            check_start(key_start, logdensity_fn, start)
-            few = jax.vmap(start.sample)(jax.random.split(key_start, 4))
-        store = Checkpoint(checkpoint, describe_run(rng_key, logdensity_fn, few, asked | sizes))
-    known = None
-    if start is not None:
-        find = partial(find_start, key_start, logdensity_fn, start, local=local, progress_bar=progress_bar, **sizes)
-        positions, known = store.kept("start", find, (position, position)) if store else find()
-        positions = check_positions(positions)
-        check_density(logdensity_fn, positions)
-    positions = positions if mesh is None else shard_chains(positions, mesh)
-    keep = keep_all if keep_warmup else keep_info
-    warm = load_warmup(store, flows, make_sampler, positions, keep) if store else None
-    if warm is None:
-        warm = warm_up(
-            key_warmup,
-            make_sampler,
-            make_frozen,
-            flows,
-            positions,
-            known,
-            num_warmup,
-            keep=keep,
-            progress_bar=progress_bar,
-            target_acceptance_rate=target_acceptance_rate,
-        )
-        if store and not warm.is_partial:
-            store.save(f"warm-{warm.flow}", (warm.position, warm.tuning, warm.num_slots, warm.trace))
-    flow, tuning = flows[warm.flow], warm.tuning
-    warmup_seconds = time.perf_counter() - began
-    frozen = retuned(make_frozen(flow), tuning._replace(params=drop_unused_components(tuning.params, warm.num_slots)))
-    state, trace = RunState(0, frozen.init(place_like(positions, warm.position))), None
-    label = progress_bar and "drawing"
-    if store and not warm.is_partial:
-        state, trace = drawn(store, key_draw, frozen, state, num_samples, checkpoint_every, label)
-    elif not warm.is_partial:
-        state, trace = run(key_draw, frozen, state, num_samples, chunk_size=CHUNK_SIZE, progress_bar=label)
+    store = open_store(checkpoint, target, asked, mesh)
+    positions, particles = start_chains(request, store, local, show)
+    with mesh_context(mesh):
+        positions = positions if mesh is None else shard_chains(positions, mesh)
+        warm = warm_chains(request, store, positions, particles, keep, show)
+        warmup_seconds = time.perf_counter() - began
+        frozen, state, trace = draw_samples(request, None if warm.is_partial else store, warm, positions, show)
     settings = asked | {
-        "rng_key": " ".join(map(str, np.ravel(jax.random.key_data(rng_key)))),
-        "num_chains": sizes["num_chains"],
+        "rng_key": " ".join(map(str, np.ravel(jax.random.key_data(target.rng_key)))),
+        "num_chains": target.num_chains,
         "num_warmup": len(warm.trace.info.step_size),
         "num_samples": max(num_samples, state.round),  # a folder may hold more
-        "flow": warm.flow,
+        "flow": request.candidates[warm.candidate].name,
         "partial": int(trace is None or state.round < num_samples),
         "warmup_seconds": warmup_seconds,
         "sampling_seconds": time.perf_counter() - began - warmup_seconds,
     }
-    return SampleResult(trace, warm.trace, flow, state, frozen, key_draw, tuning, logdensity_fn, settings)
+    return SampleResult(
+        trace=trace,
+        warmup=warm.trace,
+        flow=request.candidates[warm.candidate].flow,
+        state=state,
+        algorithm=frozen,
+        rng_key=request.key_draw,
+        tuning=warm.tuning,
+        logdensity_fn=logdensity_fn,
+        settings=settings,
+    )
+
+
+class CheckedTarget(NamedTuple):
+    """What is sampled, from where: `start`, a density, or `positions`; one `position` of zeros; number of chains."""
+
+    rng_key: Array
+    logdensity_fn: LogDensity
+    start: Any
+    positions: PyTree | None
+    position: PyTree
+    num_chains: int
+
+
+class Request(NamedTuple):
+    """A run whose arguments were checked: the target, the flows that it may take, samplers for one of them, options."""
+
+    target: CheckedTarget
+    candidates: list[Candidate]
+    make_sampler: Callable[[Candidate], SamplingAlgorithm]
+    make_frozen: Callable[[Candidate], SamplingAlgorithm]
+    learning: dict[str, Any]
+    counts: dict[str, int]
+
+    @property
+    def key_warmup(self) -> Array:
+        return jax.random.fold_in(self.target.rng_key, 0)
+
+    @property
+    def key_draw(self) -> Array:
+        return jax.random.fold_in(self.target.rng_key, 1)
+
+    @property
+    def key_start(self) -> Array:
+        return jax.random.fold_in(self.target.rng_key, 2)
+
+
+def check_target(rng_key: Array, logdensity_fn: LogDensity, positions: Any, counts: dict, mesh) -> CheckedTarget:
+    """First stage: look at the density and at where chains start; raise before anything takes long."""
+    check_counts(counts)
+    if is_density(positions):
+        shapes = output_shape(positions.sample, rng_key)
+        position = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
+        target = CheckedTarget(rng_key, logdensity_fn, positions, None, position, counts["num_chains"])
+    else:
+        positions = check_positions(positions, OR_DENSITY)
+        check_density(logdensity_fn, positions)
+        position = jax.tree.map(lambda leaf: leaf[0], positions)
+        target = CheckedTarget(rng_key, logdensity_fn, None, positions, position, count_chains(positions))
+    if mesh is not None:
+        check_mesh(target.num_chains, mesh)
+    return target
+
+
+def check_request(
+    target: CheckedTarget, local: LocalKernel | None, flow: Flow | None, kernel: dict, learning: dict, counts: dict
+) -> Request:
+    """The flows that may be taken, and how samplers are made for one of them; raise if an option is wrong."""
+    if flow is not None:
+        check_flow_type(flow)
+        check_flow(flow, target.position)
+        candidates = [candidate_of(flow)]
+    else:
+        candidates = default_candidates(target.position)
+    if flow is None and (learning["loss"] is not forward_kl or learning["optimizer"] is not None):
+        candidates = [one for one in candidates if learns_by_gradients(one.flow, target.position)]
+    candidates = candidates if kernel["num_flow_steps"] else candidates[:1]
+    local_of = lambda candidate: candidate.local if local is None else local
+
+    def make_sampler(candidate):
+        options = kernel | learning
+        return adaptive(target.logdensity_fn, local_of(candidate), candidate.flow, refit_every=100, **options)
+
+    def make_frozen(candidate):
+        nothing = Tuning((), jnp.zeros(()), ())  # until it is known
+        return freeze(target.logdensity_fn, local_of(candidate), candidate.flow, nothing, **kernel)
+
+    make_sampler(candidates[0])
+    return Request(target, candidates, make_sampler, make_frozen, learning, counts)
+
+
+def open_store(checkpoint: Any, target: CheckedTarget, asked: dict, mesh: Mesh | None) -> Checkpoint | None:
+    """The folder of this run, if it was asked for one."""
+    if checkpoint is None:
+        return None
+    make_writable(checkpoint)
+    if mesh is not None and jax.process_count() > 1:
+        raise ValueError("checkpoint works in one process only, and there are several: leave it out.")
+    few, sizes = target.positions, {"num_chains": target.num_chains}
+    if target.start is not None:
+        key_start = jax.random.fold_in(target.rng_key, 2)
+        check_start(key_start, target.logdensity_fn, target.start)
+        few = jax.vmap(target.start.sample)(jax.random.split(key_start, 4))
+    return Checkpoint(checkpoint, describe_run(target.rng_key, target.logdensity_fn, few, asked | sizes))
+
+
+def start_chains(
+    request: Request, store: Checkpoint | None, local: LocalKernel | None, show: bool
+) -> tuple[PyTree, PyTree | None]:
+    """Second stage: positions of the chains, and more states of the target if a search has found them."""
+    target = request.target
+    if target.start is None:
+        return target.positions, None
+    sizes = {name: request.counts[name] for name in ("num_chains", "num_particles")}
+    options = {"local": local, "progress_bar": show}
+    find = partial(find_start, request.key_start, target.logdensity_fn, target.start, **sizes, **options)
+    positions, particles = load_or_compute(store, "start", find, lambda: (target.position, target.position))
+    positions = check_positions(positions)
+    check_density(target.logdensity_fn, positions)
+    return positions, particles
+
+
+def warm_chains(
+    request: Request, store: Checkpoint | None, positions: PyTree, particles: PyTree | None, keep: Callable, show: bool
+) -> WarmUp:
+    """Third stage: adapt."""
+    plan = WarmUpPlan(
+        request.make_sampler,
+        request.make_frozen,
+        request.counts["num_warmup"],
+        request.learning["target_acceptance_rate"],
+        keep,
+        show,
+    )
+    if (warm := load_warmup(store, request, positions, keep)) is not None:
+        return warm
+    warm = warm_up(request.key_warmup, plan, request.candidates, positions, particles)
+    if store and not warm.is_partial:
+        store.save(f"warm-{request.candidates[warm.candidate].name}", (warm.position, warm.tuning, warm.trace))
+    return warm
+
+
+def draw_samples(
+    request: Request, store: Checkpoint | None, warm: WarmUp, positions: PyTree, show: bool
+) -> tuple[SamplingAlgorithm, RunState, Trace | None]:
+    """Last stage: freeze, and draw unless warm-up was interrupted."""
+    frozen = with_tuning(request.make_frozen(request.candidates[warm.candidate]), warm.tuning)
+    state = RunState(0, frozen.init(place_like(positions, warm.position)))
+    if warm.is_partial:
+        return frozen, state, None
+    label = show and "drawing"
+    num_samples, every = request.counts["num_samples"], request.counts["checkpoint_every"]
+    if store:
+        state, trace = draw_in_blocks(store, request.key_draw, frozen, state, num_samples, every, label)
+    else:
+        state, trace = run(request.key_draw, frozen, state, num_samples, chunk_size=CHUNK_SIZE, progress_bar=label)
+    return frozen, state, trace
+
+
+def load_warmup(store: Checkpoint | None, request: Request, positions: PyTree, keep: Callable) -> WarmUp | None:
+    """The warm-up that a run's folder holds, if it does."""
+    if store is None:
+        return None
+    key = jax.random.key(0)
+    for index, candidate in enumerate(request.candidates):
+        sampler = request.make_sampler(candidate)
+
+        def one(positions, sampler=sampler):
+            state, info = sampler.step(key, sampler.init(positions, key))
+            return state.position, state.tuning, keep(state, info)
+
+        if (found := store.load(f"warm-{candidate.name}", lambda: jax.eval_shape(one, positions))) is not None:
+            position, tuning, trace = found
+            return WarmUp(position, tuning, trace, index, False)
+    return None

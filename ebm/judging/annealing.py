@@ -18,9 +18,10 @@ from jax.core import Tracer
 
 from ebm.model import Model, check_model
 from flowmcmc.base import num_chains
-from flowmcmc.ground.arguments import as_key, check_counts
+from flowmcmc.ground.arguments import check_counts
 from flowmcmc.ground.checks import check_positions
-from flowmcmc.kernels import scaled as local_kernel
+from flowmcmc.ground.conversions import as_key
+from flowmcmc.kernels.scaled import scaled_kernel
 
 __all__ = ["AIS", "ais", "ais_bracket", "reverse_ais"]
 
@@ -188,7 +189,7 @@ def moved(rng_key, model, theta, positions, *, b, step_size, num_steps, local):
     """Every walker after `num_steps` kernel steps at b, and their mean acceptance."""
     logdensity = lambda x: model.tilt.log_prob(x) - b * model.energy(theta, x)
     ones = jax.tree.map(lambda leaf: jnp.ones_like(leaf[0]), positions)
-    kernel = local_kernel.build(local, logdensity, step_size, ones)
+    kernel = scaled_kernel(local, logdensity, step_size, ones)
 
     def one(key, position):
         keys = jax.random.split(key, num_steps)

@@ -14,7 +14,8 @@ from ebm.judging.planar import BATCH, Grid, grid, grid_mode_weights, labelled, l
 from ebm.model import Model
 from flowmcmc import Flow
 from flowmcmc.base import Array, num_chains
-from flowmcmc.ground.arguments import as_key, check_counts
+from flowmcmc.ground.arguments import check_counts
+from flowmcmc.ground.conversions import as_key
 from flowmcmc.reading.weights import effective_fraction, tail_shape
 
 __all__ = ["Grid", "ImportanceModeWeights", "grid", "grid_mode_weights", "kl_divergence", "mode_weights_importance"]

@@ -13,7 +13,7 @@ from ebm.fitting import Fit
 from ebm.judging.planar import log_densities
 from ebm.trained import EBM
 from flowmcmc.ground.arguments import check_has
-from flowmcmc.ground.trees import leaf_names
+from flowmcmc.ground.leaves import leaf_names
 from flowmcmc.plots.parts import check_path, new_figure, save_figure, select_coordinates, thinning
 from flowmcmc.reading.diagnostics import entry_names
 

@@ -14,7 +14,8 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import pdist, squareform
 
 from flowmcmc.base import num_chains
-from flowmcmc.ground.arguments import as_key, describe_value
+from flowmcmc.ground.arguments import describe_value
+from flowmcmc.ground.conversions import as_key
 
 __all__ = ["c2st", "mmd"]
 

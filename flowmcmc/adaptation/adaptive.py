@@ -8,23 +8,26 @@ Adaptation breaks the Markov property: use the draws for warm-up only, then `flo
 """
 
 from collections.abc import Callable
+from functools import cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from blackjax.adaptation.step_size import DualAveragingAdaptationState
+from jax.tree_util import Partial
 
 from flowmcmc.adaptation import training
-from flowmcmc.adaptation.rounds import RoundInfo, Tuning, check_steps, take_round
+from flowmcmc.adaptation.batch import Loss, forward_kl
+from flowmcmc.adaptation.rounds import RoundInfo, RoundSteps, Tuning, check_steps, take_round
 from flowmcmc.adaptation.step_size import step_size_adaptation
-from flowmcmc.adaptation.training import TrainingInfo, TrainingState
+from flowmcmc.adaptation.training import Training, TrainingInfo, TrainingState
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm, num_chains
-from flowmcmc.ground.arguments import check_callables, check_counts, check_numbers, check_optimizer
-from flowmcmc.ground.devices import on_chains, replicate
+from flowmcmc.ground.arguments import check_callables, check_counts, check_numbers, check_optimizer, hashable
+from flowmcmc.ground.compiling import as_partial
+from flowmcmc.ground.sharding import on_chains, replicate
 from flowmcmc.kernels.imh import imh
 from flowmcmc.kernels.scaled import pooled_scale
-from flowmcmc.losses import Loss, forward_kl
 
 __all__ = ["AdaptiveInfo", "AdaptiveState", "adaptive", "default_optimizer"]
 
@@ -47,6 +50,22 @@ class AdaptiveInfo(NamedTuple):
     step_size: Array
 
 
+# where there is no flow: nothing to train, and no density anywhere
+NO_FLOW = Flow(lambda rng_key, position: (), NotImplemented, lambda params, position: jnp.array(-jnp.inf))
+
+
+class Adaptation(NamedTuple):
+    """Options of `adaptive` under their names there."""
+
+    training: Training
+    history_size: int | None
+    refit_every: int | None
+    target_acceptance_rate: float
+    step_size: float
+    enough_acceptance: float
+
+
+@cache
 def default_optimizer() -> optax.GradientTransformation:
     """Adam at 2e-3 with gradients clipped to norm 1."""
     return optax.chain(optax.clip_by_global_norm(1.0), optax.adam(2e-3))
@@ -118,77 +137,72 @@ def adaptive(
     ValueError
         If an option is out of range.
     """
-    check_steps(local, flow, num_local_steps, num_flow_steps)
+    steps = check_steps(local, flow, num_local_steps, num_flow_steps, flow_kernel)
     check_callables({"loss": loss}, "flowmcmc.losses.forward_kl")
-    check_callables({"flow_kernel": flow_kernel}, "flowmcmc.imh")
-    flow = flow or Flow(lambda rng_key, position: (), NotImplemented, NotImplemented)
     smallest = {"num_train_steps": 0, "batch_size": 1, "patience": 1, "history_size": 8, "refit_every": 1}
     for name, given in zip(smallest, (num_train_steps, batch_size, patience, history_size, refit_every)):
         if given is not None:
             check_counts({name: given}, smallest[name])
     check_numbers({"step_size": step_size, "enough_acceptance": enough_acceptance})
-    adaptation = step_size_adaptation(target_acceptance_rate)
+    step_size_adaptation(target_acceptance_rate)  # raises if that is out of range
     if not 0 < step_size < float("inf"):
         raise ValueError(f"step_size must be positive, got {step_size}.")
     if optimizer is None:
         optimizer = default_optimizer()
     check_optimizer(optimizer)
+    burst = num_train_steps if num_flow_steps else 0
+    how = Adaptation(
+        Training(steps.flow or NO_FLOW, hashable(optimizer), hashable(loss), burst, batch_size, patience),
+        history_size,
+        refit_every,
+        float(target_acceptance_rate),
+        float(step_size),
+        float(enough_acceptance),
+    )
+    step = Partial(hashable(partial(adaptive_round, steps, how)), as_partial(logdensity_fn))
+    return SamplingAlgorithm(hashable(partial(first_state, how)), step)
 
-    def init(positions, rng_key):
-        if isinstance(earlier := positions, AdaptiveState):
-            fresh = init(earlier.position, rng_key)
-            train_state = fresh.training._replace(seen=earlier.training.seen, heldout=earlier.training.heldout)
-            tuning = earlier.tuning._replace(params=train_state.best)
-            return fresh._replace(tuning=tuning, dual_averaging=adaptation.init(tuning.step_size), training=train_state)
-        dtype = jax.tree.leaves(positions)[0].dtype
-        chains = num_chains(positions)
-        train_state = training.start(rng_key, positions, flow, optimizer, history_size or max(8192, 32 * chains))
-        scale = pooled_scale(positions, jnp.ones(chains, dtype))
-        start = jnp.array(step_size, dtype)
-        tuning = Tuning(train_state.best, start, scale)
-        return AdaptiveState(positions, jnp.array(0), tuning, adaptation.init(start), train_state)
 
-    def step(rng_key, state):
-        key_round, key_remember, key_refit, key_train = jax.random.split(rng_key, 4)
-        is_refit = training.is_refit_round(state.round, refit_every)
-        train_state = jax.lax.cond(
-            is_refit, lambda t: training.refit(key_refit, t, flow, optimizer), lambda t: t, state.training
-        )
-        current_step_size = jnp.exp(state.dual_averaging.log_step_size)
-        positions, info, pool = take_round(
-            key_round,
-            state.position,
-            Tuning(train_state.best, current_step_size, state.tuning.scale),
-            logdensity_fn,
-            local,
-            flow,
-            num_local_steps,
-            num_flow_steps,
-            flow_kernel,
-        )
-        # from here on all devices do the same
-        everywhere, info, pool = replicate((positions, info, pool))
-        train_state = training.remember(key_remember, train_state, everywhere, state.round)
-        is_wanted = ~(jnp.mean(info.flow_acceptance_rate) >= enough_acceptance)
-        train_state, train_info = training.learn(
-            key_train,
-            train_state,
-            pool,
-            flow,
-            logdensity_fn,
-            optimizer,
-            loss,
-            is_wanted,
-            num_train_steps=num_train_steps if num_flow_steps else 0,
-            batch_size=batch_size,
-            patience=patience,
-        )
-        rate = jnp.mean(info.local_acceptance_rate)
-        dual_averaging, learned, scale = adaptation.update(
-            state.dual_averaging, rate, state.tuning.scale, train_state.seen, is_refit
-        )
-        tuning = Tuning(train_state.best, learned, scale)
-        new_state = AdaptiveState(on_chains(positions), state.round + 1, tuning, dual_averaging, train_state)
-        return new_state, AdaptiveInfo(info, train_info, current_step_size)
+def first_state(how: Adaptation, positions: PyTree | AdaptiveState, rng_key: Array) -> AdaptiveState:
+    """The `init` of `adaptive`."""
+    adaptation = step_size_adaptation(how.target_acceptance_rate)
+    if isinstance(earlier := positions, AdaptiveState):
+        fresh = first_state(how, earlier.position, rng_key)
+        train_state = fresh.training._replace(seen=earlier.training.seen, heldout=earlier.training.heldout)
+        tuning = earlier.tuning._replace(params=train_state.best)
+        return fresh._replace(tuning=tuning, dual_averaging=adaptation.init(tuning.step_size), training=train_state)
+    dtype = jax.tree.leaves(positions)[0].dtype
+    chains = num_chains(positions)
+    size = how.history_size or max(8192, 32 * chains)
+    train_state = training.start(rng_key, positions, how.training.flow, how.training.optimizer, size)
+    scale = pooled_scale(positions, jnp.ones(chains, dtype))
+    start = jnp.array(how.step_size, dtype)
+    tuning = Tuning(train_state.best, start, scale)
+    return AdaptiveState(positions, jnp.array(0), tuning, adaptation.init(start), train_state)
 
-    return SamplingAlgorithm(init, step)
+
+def adaptive_round(
+    steps: RoundSteps, how: Adaptation, logdensity_fn: LogDensity, rng_key: Array, state: AdaptiveState
+) -> tuple[AdaptiveState, AdaptiveInfo]:
+    """The `step` of `adaptive`."""
+    flow, optimizer = how.training.flow, how.training.optimizer
+    key_round, key_remember, key_refit, key_train = jax.random.split(rng_key, 4)
+    is_refit = training.is_refit_round(state.round, how.refit_every)
+    train_state = jax.lax.cond(
+        is_refit, lambda t: training.refit(key_refit, t, flow, optimizer), lambda t: t, state.training
+    )
+    current_step_size = jnp.exp(state.dual_averaging.log_step_size)
+    tuning = Tuning(train_state.best, current_step_size, state.tuning.scale)
+    positions, info, pool = take_round(key_round, state.position, tuning, logdensity_fn, steps)
+    # from here on all devices do the same
+    everywhere, info, pool = replicate((positions, info, pool))
+    train_state = training.remember(key_remember, train_state, everywhere, state.round)
+    is_wanted = ~(jnp.mean(info.flow_acceptance_rate) >= how.enough_acceptance)
+    train_state, train_info = training.learn(key_train, train_state, pool, logdensity_fn, is_wanted, how.training)
+    rate = jnp.mean(info.local_acceptance_rate)
+    dual_averaging, learned, scale = step_size_adaptation(how.target_acceptance_rate).update(
+        state.dual_averaging, rate, state.tuning.scale, train_state.seen, is_refit
+    )
+    tuning = Tuning(train_state.best, learned, scale)
+    new_state = AdaptiveState(on_chains(positions), state.round + 1, tuning, dual_averaging, train_state)
+    return new_state, AdaptiveInfo(info, train_info, current_step_size)

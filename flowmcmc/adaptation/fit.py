@@ -9,10 +9,12 @@ import optax
 
 from flowmcmc.adaptation import training
 from flowmcmc.adaptation.adaptive import default_optimizer
+from flowmcmc.adaptation.batch import forward_kl
+from flowmcmc.adaptation.training import Training
 from flowmcmc.base import Array, Flow, PyTree, num_chains
-from flowmcmc.ground.arguments import as_key, check_counts, check_flow_type, check_optimizer
+from flowmcmc.ground.arguments import check_counts, check_flow_type, check_optimizer
 from flowmcmc.ground.checks import check_flow, check_positions
-from flowmcmc.losses import forward_kl
+from flowmcmc.ground.conversions import as_key
 
 __all__ = ["fit_flow"]
 
@@ -63,20 +65,9 @@ def fit_flow(
     positions = jax.tree.map(lambda leaf: leaf[order], positions)
     start = jax.jit(lambda positions: training.start(key_start, positions, flow, optimizer, size))(positions)
     state = jax.jit(lambda state: training.refit(key_refit, state, flow, optimizer))(start)
-    burst = jax.jit(
-        partial(
-            training.learn,
-            pool=(None, None),
-            flow=flow,
-            logdensity_fn=lambda position: jnp.zeros(()),
-            optimizer=optimizer,
-            loss=forward_kl,
-            is_wanted=jnp.array(True),
-            num_train_steps=50,
-            batch_size=batch_size,
-            patience=patience,
-        )
-    )
+    how = Training(flow, optimizer, forward_kl, 50, batch_size, patience)
+    nothing = {"pool": (None, None), "logdensity_fn": lambda position: jnp.zeros(())}
+    burst = jax.jit(partial(training.learn, **nothing, is_wanted=jnp.array(True), how=how))
     for index in range(num_train_steps // 50):
         state, info = burst(jax.random.fold_in(key_learn, index), state)
         if not bool(info.is_training):

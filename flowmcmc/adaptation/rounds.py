@@ -4,19 +4,22 @@ Warm-up (`adaptive`) and production (`freeze`) both run this; only warm-up chang
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
-from flowmcmc.ground.arguments import check_callables, check_counts, check_flow_type, check_has, check_local
-from flowmcmc.ground.devices import on_chains
-from flowmcmc.kernels import scaled as local_kernel
+from flowmcmc.ground.arguments import check_callables, check_counts, check_flow_type, check_has, check_local, hashable
+from flowmcmc.ground.compiling import as_partial
+from flowmcmc.ground.sharding import on_chains
 from flowmcmc.kernels.compose import cycle, vmap_chains
 from flowmcmc.kernels.imh import imh
+from flowmcmc.kernels.scaled import count_divergences, scaled_kernel
 
-__all__ = ["FrozenState", "RoundInfo", "Tuning", "freeze", "take_round"]
+__all__ = ["FrozenState", "RoundInfo", "RoundSteps", "Tuning", "freeze", "take_round", "with_tuning"]
 
 
 class Tuning(NamedTuple):
@@ -59,6 +62,16 @@ class FrozenState(NamedTuple):
     tuning: Tuning
 
 
+class RoundSteps(NamedTuple):
+    """What a round is made of: so many steps of the `local` kernel, then so many of ``flow_kernel(density, flow)``."""
+
+    local: LocalKernel
+    flow: Flow | None
+    num_local_steps: int
+    num_flow_steps: int
+    flow_kernel: Callable
+
+
 def freeze(
     logdensity_fn: LogDensity,
     local: LocalKernel,
@@ -82,65 +95,55 @@ def freeze(
     -------
     SamplingAlgorithm
         ``init(positions, rng_key=None)`` and ``step``, whose info is a `RoundInfo`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a round would do nothing, or an argument is not what it should be.
     """
-    check_steps(local, flow, num_local_steps, num_flow_steps)
-    check_callables({"flow_kernel": flow_kernel}, "flowmcmc.imh")
+    steps = check_steps(local, flow, num_local_steps, num_flow_steps, flow_kernel)
     check_has("tuning", tuning, Tuning._fields, "a Tuning, say state.tuning of adaptive")
-
-    def init(positions, rng_key=None):
-        return FrozenState(positions, tuning)
-
-    def step(rng_key, state):
-        positions, info, _ = take_round(
-            rng_key,
-            state.position,
-            state.tuning,
-            logdensity_fn,
-            local,
-            flow,
-            num_local_steps,
-            num_flow_steps,
-            flow_kernel,
-        )
-        return FrozenState(on_chains(positions), state.tuning), info
-
-    return SamplingAlgorithm(init, step)
+    step = Partial(hashable(partial(take_frozen_round, steps)), as_partial(logdensity_fn))
+    return SamplingAlgorithm(Partial(frozen_state, tuning), step)
 
 
-def retuned(frozen: SamplingAlgorithm, tuning: Tuning) -> SamplingAlgorithm:
+def frozen_state(tuning: Tuning, positions: PyTree, rng_key: Array | None = None) -> FrozenState:
+    """Of `freeze`, at these positions."""
+    return FrozenState(positions, tuning)
+
+
+def with_tuning(frozen: SamplingAlgorithm, tuning: Tuning) -> SamplingAlgorithm:
     """The same rounds, compiled if they were, with another tuning."""
-    return frozen._replace(init=lambda positions, rng_key=None: FrozenState(positions, tuning))
+    return frozen._replace(init=Partial(frozen_state, tuning))
+
+
+def take_frozen_round(steps: RoundSteps, logdensity_fn: LogDensity, rng_key: Array, state: FrozenState):
+    """The step of `freeze`."""
+    positions, info, _ = take_round(rng_key, state.position, state.tuning, logdensity_fn, steps)
+    return FrozenState(on_chains(positions), state.tuning), info
 
 
 def take_round(
-    rng_key: Array,
-    positions: PyTree,
-    tuning: Tuning,
-    logdensity_fn: LogDensity,
-    local: LocalKernel,
-    flow: Flow | None,
-    num_local_steps: int,
-    num_flow_steps: int,
-    flow_kernel: Callable,
-):
+    rng_key: Array, positions: PyTree, tuning: Tuning, logdensity_fn: LogDensity, steps: RoundSteps
+) -> tuple[PyTree, RoundInfo, tuple]:
     """New positions, a `RoundInfo`, and the last step's flow proposals with their log weights (None without any)."""
     parts = []
-    if num_local_steps:
-        kernel = local_kernel.build(local, logdensity_fn, *tuning[1:], params=tuning.params)
-        parts.append((kernel, num_local_steps))
-    if num_flow_steps and flow is not None:
-        parts.append((flow_kernel(logdensity_fn, flow, tuning.params), num_flow_steps))
+    if steps.num_local_steps:
+        kernel = scaled_kernel(steps.local, logdensity_fn, tuning.step_size, tuning.scale, tuning.params)
+        parts.append((kernel, steps.num_local_steps))
+    if steps.num_flow_steps:
+        parts.append((steps.flow_kernel(logdensity_fn, steps.flow, tuning.params), steps.num_flow_steps))
     ensemble = vmap_chains(cycle(*parts))
     state, info = ensemble.step(rng_key, ensemble.init(positions))
     missing = jnp.full(jax.tree.leaves(positions)[0].shape[0], jnp.nan)
     zero = jnp.zeros(missing.shape, jnp.int32)
     local_rate, diverging = missing, zero
-    if num_local_steps:
+    if steps.num_local_steps:
         local_info = info.parts[0]
         if (rates := getattr(local_info, "acceptance_rate", None)) is not None:
             local_rate = jnp.mean(jnp.where(jnp.isnan(rates), 0.0, rates), axis=1)
-        diverging = jax.vmap(local_kernel.count_divergences)(local_info)
-    if not num_flow_steps:
+        diverging = jax.vmap(count_divergences)(local_info)
+    if not steps.num_flow_steps:
         logdensity = jax.vmap(logdensity_fn)(state.position)
         return state.position, RoundInfo(logdensity, local_rate, missing, zero, zero, diverging), (None, None)
     flow_info = info.parts[-1]
@@ -156,8 +159,10 @@ def take_round(
     return state.position, round_info, proposals
 
 
-def check_steps(local: LocalKernel, flow: Flow | None, num_local_steps: int, num_flow_steps: int) -> None:
-    """Raise unless a round does something, with a flow if flow steps are asked for."""
+def check_steps(
+    local: LocalKernel, flow: Flow | None, num_local_steps: int, num_flow_steps: int, flow_kernel: Callable
+) -> RoundSteps:
+    """What a round is made of; raise unless it does something, with a flow if flow steps are asked for."""
     check_counts({"num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps}, smallest=0)
     if num_local_steps + num_flow_steps == 0:
         raise ValueError("num_local_steps and num_flow_steps are both 0: a round would do nothing.")
@@ -167,3 +172,6 @@ def check_steps(local: LocalKernel, flow: Flow | None, num_local_steps: int, num
         check_flow_type(flow)
     if num_local_steps:
         check_local(local)
+    check_callables({"flow_kernel": flow_kernel}, "flowmcmc.imh")
+    local, flow, flow_kernel = hashable(local), hashable(flow), hashable(flow_kernel)
+    return RoundSteps(local, flow, int(num_local_steps), int(num_flow_steps), flow_kernel)

@@ -15,17 +15,17 @@ import jax.numpy as jnp
 import optax
 
 from flowmcmc.adaptation import reservoir
+from flowmcmc.adaptation.batch import Batch, Loss
 from flowmcmc.adaptation.reservoir import Reservoir
 from flowmcmc.base import Array, Flow, LogDensity, PyTree
-from flowmcmc.flows import FlowParams
-from flowmcmc.losses import Batch, Loss
+from flowmcmc.ground.trees import stop_gradients
 
 __all__ = [
+    "Training",
     "TrainingInfo",
     "TrainingState",
-    "has_layers",
-    "is_layered",
     "is_refit_round",
+    "is_trained",
     "learn",
     "refit",
     "remember",
@@ -36,6 +36,18 @@ __all__ = [
 HOLD_OUT = 5
 AVERAGING = 0.98  # of the parameters over gradient steps: their noise alone would cost acceptance
 MIN_GAIN = 0.002  # nats; smaller improvements are kept but do not prolong training
+
+
+class Training(NamedTuple):
+    """How `flow` is trained: `optimizer` and `loss`, gradient steps in a burst and states in each, and how many bursts
+    without improvement end it."""
+
+    flow: Flow
+    optimizer: optax.GradientTransformation
+    loss: Loss
+    num_train_steps: int
+    batch_size: int
+    patience: int
 
 
 class TrainingState(NamedTuple):
@@ -71,7 +83,7 @@ def start(
     params = flow.init(key_init, position)
     seen = reservoir.create(history_size, position)
     heldout = reservoir.create(max(1, history_size // (HOLD_OUT - 1)), position)
-    opt_state = masked_optimizer(optimizer, params).init(params)
+    opt_state = masked_optimizer(optimizer, flow, params).init(params)
     infinity = jnp.array(jnp.inf, jax.tree.leaves(positions)[0].dtype)
     state = TrainingState(params, params, params, infinity, jnp.array(0), opt_state, seen, heldout)
     return remember(key_remember, state, positions, jnp.array(0))
@@ -120,8 +132,12 @@ def refit(rng_key: Array, state: TrainingState, flow: Flow, optimizer) -> Traini
         # at the very start any usable fit beats the untouched flow, whose scale means nothing
         wins = is_usable(candidate) & ((new < old) | is_first)
         state = state._replace(best=select(wins, candidate, state.best), best_loss=jnp.where(wins, new, old))
+    elif not is_trained(flow, state.best):
+        # neither fitted nor trained: what it is worth is known from the first states on
+        loss = heldout_loss(state, state.best, flow)
+        state = state._replace(best_loss=loss.astype(state.best_loss.dtype))
     # the optimiser's moments belong to parameters that may be gone
-    opt_state = masked_optimizer(optimizer, state.best).init(state.best)
+    opt_state = masked_optimizer(optimizer, flow, state.best).init(state.best)
     return state._replace(params=state.best, average=state.best, opt_state=opt_state, num_stale=jnp.array(0))
 
 
@@ -129,25 +145,21 @@ def learn(
     rng_key: Array,
     state: TrainingState,
     pool: tuple[PyTree, Array | None],
-    flow: Flow,
     logdensity_fn: LogDensity,
-    optimizer: optax.GradientTransformation,
-    loss: Loss,
     is_wanted: Array,
-    *,
-    num_train_steps: int,
-    batch_size: int,
-    patience: int,
+    how: Training,
 ) -> tuple[TrainingState, TrainingInfo]:
     """One burst of gradient steps, unless training rests or is not wanted, then the comparison on held-out states."""
-    is_trainable = has_layers(state.params)
-    is_training = is_wanted & (state.num_stale < patience) & is_trainable
-    optimizer = masked_optimizer(optimizer, state.params)
+    flow = how.flow
+    is_trainable = is_trained(flow, state.params)
+    is_training = is_wanted & (state.num_stale < how.patience) & is_trainable
+    optimizer = masked_optimizer(how.optimizer, flow, state.params)
 
     def objective(params, key):
+        params = params if flow.trainable is None else stop_gradients(flow.trainable(params), params)
         key_batch, key_loss = jax.random.split(key)
-        batch = Batch(reservoir.choose(key_batch, state.seen, batch_size), *pool)
-        return loss(key_loss, params, batch, flow, logdensity_fn)
+        batch = Batch(reservoir.choose(key_batch, state.seen, how.batch_size), *pool)
+        return how.loss(key_loss, params, batch, flow, logdensity_fn)
 
     def train_step(carry, key):
         params, average, opt_state = carry
@@ -160,7 +172,7 @@ def learn(
         return (params, average, opt_state), (value, ~is_good)
 
     def train():
-        keys = jax.random.split(rng_key, num_train_steps)
+        keys = jax.random.split(rng_key, how.num_train_steps)
         carry = (state.params, state.average, state.opt_state)
         (params, average, opt_state), (values, skipped) = jax.lax.scan(train_step, carry, keys)
         # the average has less noise, the parameters themselves are ahead while much is still to be learned
@@ -182,17 +194,13 @@ def learn(
         not_a_number = jnp.full_like(state.best_loss, jnp.nan)
         return state, TrainingInfo(not_a_number, state.best_loss, jnp.array(0, jnp.int32), is_training)
 
-    return jax.lax.cond(is_training, train, rest) if is_trainable and num_train_steps else rest()
+    return jax.lax.cond(is_training, train, rest) if is_trainable and how.num_train_steps else rest()
 
 
-def has_layers(params: PyTree) -> bool:
-    """Whether gradients have anything to train."""
-    return bool(jax.tree.leaves(getattr(params, "layers", params)))
-
-
-def is_layered(flow: Flow, position: PyTree) -> bool:
-    """The same of a flow that has no parameters yet."""
-    return has_layers(jax.eval_shape(flow.init, jax.random.key(0), position))
+def is_trained(flow: Flow, params: PyTree) -> bool:
+    """Whether gradients have anything to train in `params`, arrays or their shapes."""
+    mask = True if flow.trainable is None else flow.trainable(params)
+    return any(jax.tree.leaves(jax.tree.map(lambda is_on, part: is_on and bool(jax.tree.leaves(part)), mask, params)))
 
 
 def heldout_loss(state: TrainingState, params: PyTree, flow: Flow) -> Array:
@@ -214,10 +222,11 @@ def heldout_losses(state: TrainingState, several: list[PyTree], flow: Flow) -> A
     return jax.lax.map(lambda params: heldout_loss(state, params, flow), stacked)
 
 
-def masked_optimizer(optimizer: optax.GradientTransformation, params: PyTree) -> optax.GradientTransformation:
+def masked_optimizer(
+    optimizer: optax.GradientTransformation, flow: Flow, params: PyTree
+) -> optax.GradientTransformation:
     """Keep the optimiser (its weight decay, say) away from what only ``flow.fit`` sets."""
-    mask: PyTree = FlowParams._make((False, False, True))  # a prefix of the tree
-    return optax.masked(optimizer, mask) if isinstance(params, FlowParams) else optimizer
+    return optimizer if flow.trainable is None else optax.masked(optimizer, flow.trainable(params))
 
 
 def is_finite(tree: PyTree) -> Array:

@@ -16,7 +16,7 @@ from flowmcmc.base import LogDensity
 from flowmcmc.bridges.numpyro_kernel import check_model
 from flowmcmc.ground.checks import check_names
 from flowmcmc.ground.density import Density
-from flowmcmc.ground.trees import leaf_names
+from flowmcmc.ground.leaves import leaf_names
 from flowmcmc.reading.datatree import to_datatree
 from flowmcmc.running.run import Trace
 

@@ -1,14 +1,15 @@
-"""Warm-up with a flow that has no layers: production's own rounds, a few at a time, and fits of the flow between them.
+"""Warm-up with a flow that gradients need not train: production's own rounds, a few at a time, and fits between them.
 
 `flowmcmc.adaptive` does everything in one compiled step. Where gradients have nothing to train, the rounds can be those
 of `freeze`, and a second small program between them remembers where the chains were, fits the flow whenever there are
-half as many states again, and adapts the step size. So the rounds are compiled once for warm-up and draws together.
+twice as many states as at the last fit, and adapts the step size. So the rounds are compiled once for warm-up and draws
+together.
 """
 
 import warnings
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -22,38 +23,67 @@ from flowmcmc.adaptation.rounds import FrozenState, RoundInfo, Tuning
 from flowmcmc.adaptation.step_size import step_size_adaptation
 from flowmcmc.adaptation.training import TrainingInfo
 from flowmcmc.base import Array, Flow, PyTree, SamplingAlgorithm, num_chains
-from flowmcmc.flows import drop_unused_components, num_components_of
-from flowmcmc.ground.compiling import compiler_options, strongly_typed
-from flowmcmc.ground.devices import mesh_context, mesh_of, on_chains, replicate
-from flowmcmc.ground.trees import concatenate_coordinates
+from flowmcmc.choosing.calibration import GROWTH, LAST_FIT, RECENT, ROUNDS, SLOT_NUMBERS, SLOTS
+from flowmcmc.ground.compiling import compile_for, strongly_typed
+from flowmcmc.ground.leaves import concatenate_coordinates
+from flowmcmc.ground.sharding import on_chains, replicate
+from flowmcmc.ground.trees import layout_of, raveled
 from flowmcmc.reading.edges import edges, reach
-from flowmcmc.running.run import CHUNK_SIZE, Trace, compile_chunk, first_rows, keep_all, progress_postfix
+from flowmcmc.running.run import CHUNK_SIZE, Trace, compile_chunk, fetch_rows, keep_all, no_rounds, progress_postfix
 
-__all__ = ["concatenate_traces", "current_loss", "grow_memory", "last_rounds", "rounds_with_fits"]
+__all__ = [
+    "FitRounds",
+    "FittedWarmUp",
+    "concatenate_traces",
+    "current_loss",
+    "grow_memory",
+    "last_rounds",
+    "rounds_with_fits",
+]
 
-ROUNDS = 5  # between two looks
-ROOM = 8  # for so many mixture components at least, or as many as have ROOM_SIZE numbers in their matrices: it hardly
-ROOM_SIZE = 4096  # slows the rounds, and more components are found as states come in
-RECENT = 20  # looks, at most half of the rounds, that the ends of coordinates are judged from
-GROWTH = 2.0  # of the number of states since the last fit, for another one
-LAST_FIT = 0.85  # of the rounds before the last one, so that the step size can follow
+
+class FitRounds(NamedTuple):
+    """How many rounds to take, and how.
+
+    Attributes
+    ----------
+    num_rounds, num_blocks
+        In a block, with a fit near the end of each; and how many blocks at most.
+    should_continue
+        Whether to take another block, given the one before and the flow's parameters.
+    is_known
+        Whether the chains' state remembers so much of the target that the first fit can tell how many mixture
+        components there are. Then the rounds have room for these and a few more, not for all that there might be.
+    must_beat
+        No round is taken unless the first fit has a lower held-out loss; None: whatever it has.
+    target_acceptance_rate, keep, progress_bar
+        As in `sample`; the label of the bar or None.
+    """
+
+    num_rounds: int
+    num_blocks: int
+    should_continue: Callable[[Trace, PyTree], bool]
+    is_known: bool
+    must_beat: float | None
+    target_acceptance_rate: float
+    keep: Callable
+    progress_bar: str | None
+
+
+class FittedWarmUp(NamedTuple):
+    """The `state` after the rounds, what was kept of them (fewer after Ctrl-C), mixture components they had room for,
+    how many rounds were to be taken, 0 if the flow did not beat `must_beat`, and the `worst_end` of the latest ones."""
+
+    state: AdaptiveState
+    trace: Trace
+    num_slots: int
+    num_asked: int
+    worst_end: float
 
 
 def rounds_with_fits(
-    rng_key: Array,
-    frozen: SamplingAlgorithm,
-    flow: Flow,
-    state: AdaptiveState,
-    num_rounds: int,
-    *,
-    is_known: bool,
-    target_acceptance_rate: float,
-    keep: Callable,
-    progress_bar: str | None,
-    should_continue: Callable[[Trace, PyTree], bool],
-    must_beat: float | None = None,
-    num_blocks: int = 1,
-) -> tuple[AdaptiveState, Trace, int, int, float]:
+    rng_key: Array, frozen: SamplingAlgorithm, flow: Flow, state: AdaptiveState, how: FitRounds
+) -> FittedWarmUp:
     """Warm up the chains of `state` and fit `flow` to where they go.
 
     Parameters
@@ -63,89 +93,66 @@ def rounds_with_fits(
     frozen
         Of `flowmcmc.freeze`; its rounds take the tuning from their state.
     flow
-        With a `fit`.
+        That gradients have nothing to train in.
     state
         ``adaptive(...).init(positions, rng_key)``, perhaps with more states in its memory.
-    num_rounds
-        How many.
-    is_known
-        Whether `state` remembers so much of the target that the first fit can tell how many mixture components there
-        are. Then the rounds have room for these and a few more, and more if need be, not for all that there might be.
-    target_acceptance_rate, keep, progress_bar
-        As in `sample`.
-    goes_on
-        Whether to take another block, given the one before and the flow's parameters.
-    must_beat
-        No round is taken unless the first fit has a lower held-out loss.
-    num_blocks
-        How often to take `num_rounds`, at most, with a fit near the end of each.
-
-    Returns
-    -------
-    tuple
-        The state; the kept rounds, fewer after Ctrl-C; for how many components there was room; how many rounds were to
-        be taken, 0 if the flow did not beat `must_beat`; and the `reach` of the latest rounds.
+    how
+        For how long, and what to keep.
     """
     advance = compile_chunk(frozen.step, keep_all, CHUNK_SIZE)
-    look = jax.jit(partial(update_between_rounds, flow, target_acceptance_rate), compiler_options=compiler_options())
+    update = compile_for(update_between_rounds, static=(flow, how.target_acceptance_rate))
     key_first, key_rounds, key_look = (jax.random.fold_in(rng_key, index) for index in range(3))
     dtype = jax.tree.leaves(state.position)[0].dtype
-    pieces, num_fitted, num_slots, limit = [], count_seen(state), 1, num_rounds
-    last_fit = max(1, int(LAST_FIT * num_rounds))
-    recent = deque(maxlen=min(RECENT, (-(-num_rounds // ROUNDS) + 1) // 2))
-    with (
-        mesh_context(mesh_of(state.position)),
-        tqdm(total=num_rounds, desc=progress_bar, disable=not progress_bar, leave=False) as bar,
-    ):
+    pieces, num_fitted, num_slots, limit = [], count_seen(state), 1, how.num_rounds
+    last_fit = max(1, int(LAST_FIT * how.num_rounds))
+    recent = deque(maxlen=min(RECENT, (-(-how.num_rounds // ROUNDS) + 1) // 2))
+    with tqdm(total=how.num_rounds, desc=how.progress_bar, disable=not how.progress_bar, leave=False) as bar:
         nothing = jax.tree.map(lambda leaf: np.zeros((ROUNDS, *leaf.shape), leaf.dtype), state.position)
         try:
-            state = look(key_first, strongly_typed(state), nothing, *update_arguments(0, np.nan, True, dtype))
-            if must_beat is not None and not state.training.best_loss < must_beat:
+            state = update(key_first, strongly_typed(state), nothing, *update_arguments(0, np.nan, True, dtype))
+            if how.must_beat is not None and not state.training.best_loss < how.must_beat:
                 limit = 0
             while (done := int(state.round)) < limit:
-                params, num_slots = leave_room(state.tuning.params, num_slots) if is_known else (state.tuning.params, 1)
+                params, num_slots = leave_room(flow, state, num_slots, is_known=how.is_known)
                 step_size = jnp.exp(state.dual_averaging.log_step_size)
                 tuning = jax.tree.map(np.asarray, Tuning(params, step_size, state.tuning.scale))
                 size = min(ROUNDS, limit - done)
                 after, kept = advance(key_rounds, FrozenState(state.position, tuning), done, size)
-                kept = first_rows(kept, size)
+                kept = fetch_rows(kept, size)
                 is_due = (seen := count_seen(state) + size * num_chains(state.position)) >= GROWTH * num_fitted
-                is_due |= done % num_rounds < last_fit <= done % num_rounds + size
+                is_due |= done % how.num_rounds < last_fit <= done % how.num_rounds + size
                 num_fitted = seen if is_due else num_fitted
                 rate = np.mean(kept.info.local_acceptance_rate)
                 state = state._replace(position=after.position)
                 key = jax.random.fold_in(key_look, done)
-                state = look(key, state, pad_rounds(kept.position), *update_arguments(size, rate, is_due, dtype))
-                pieces.append(
-                    keep(state._replace(position=kept.position), adaptive_info(state, kept.info, tuning.step_size))
-                )
+                state = update(key, state, pad_rounds(kept.position), *update_arguments(size, rate, is_due, dtype))
+                infos = adaptive_info(state, kept.info, tuning.step_size)
+                pieces.append(how.keep(state._replace(position=kept.position), infos))
                 bar.update(size)
                 bar.set_postfix(progress_postfix(pieces[-1]))
                 recent.append(steps_by_position(kept))
-                has_room = done + size == limit < num_blocks * num_rounds
-                if has_room and should_continue(
-                    last_rounds(concatenate_traces(pieces), num_rounds), state.tuning.params
+                has_room = done + size == limit < how.num_blocks * how.num_rounds
+                if has_room and how.should_continue(
+                    last_rounds(concatenate_traces(pieces), how.num_rounds), state.tuning.params
                 ):
-                    limit += num_rounds
+                    limit += how.num_rounds
                     bar.total = limit
         except KeyboardInterrupt:
-            warnings.warn(
-                f"interrupted after {sum(len(piece.info.step_size) for piece in pieces)} of {limit} rounds; "
-                "returning what was done so far.",
-                stacklevel=2,
-            )
+            done = sum(len(piece.info.step_size) for piece in pieces)
+            warnings.warn(f"interrupted after {done} of {limit} rounds; returning what was done so far.", stacklevel=2)
     if not pieces:
-        shapes = jax.eval_shape(advance, key_rounds, FrozenState(state.position, state.tuning), 0, 0)[1]
-        kept = jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)
-        pieces = [keep(state._replace(position=kept.position), adaptive_info(state, kept.info, np.zeros((), dtype)))]
-    at_end = reach(edges(*map(np.concatenate, zip(*recent)))) if recent else 1.0
-    return state, concatenate_traces(pieces), num_slots, limit, at_end
+        kept = no_rounds(frozen.step, keep_all, FrozenState(state.position, state.tuning))
+        pieces = [
+            how.keep(state._replace(position=kept.position), adaptive_info(state, kept.info, np.zeros((), dtype)))
+        ]
+    worst_end = reach(edges(*map(np.concatenate, zip(*recent)))) if recent else 1.0
+    return FittedWarmUp(state, concatenate_traces(pieces), num_slots, limit, worst_end)
 
 
 def update_between_rounds(
-    flow: Flow, target_acceptance_rate: float, rng_key, state, positions, num_rounds, rate, is_due
-):
-    """Between rounds: remember `num_rounds` rows of `positions`, fit the flow if that `is_due`, adapt the step size."""
+    flow: Flow, target_acceptance_rate: float, rng_key: Array, state: AdaptiveState, positions, num_rounds, rate, is_due
+) -> AdaptiveState:
+    """Remember `num_rounds` rows of `positions`, fit the flow if that `is_due`, adapt the step size to the `rate`."""
     key_remember, key_fit = jax.random.split(rng_key)
 
     def fit(train_state):
@@ -154,8 +161,7 @@ def update_between_rounds(
 
     train_state = training.remember_rounds(key_remember, state.training, positions, state.round, num_rounds)
     train_state = jax.lax.cond(is_due, fit, lambda t: t, train_state)
-    adaptation = step_size_adaptation(target_acceptance_rate)
-    dual_averaging, learned, scale = adaptation.update(
+    dual_averaging, learned, scale = step_size_adaptation(target_acceptance_rate).update(
         state.dual_averaging, rate, state.tuning.scale, train_state.seen, is_due
     )
     rest = replicate((Tuning(train_state.best, learned, scale), dual_averaging, train_state))
@@ -164,16 +170,16 @@ def update_between_rounds(
 
 def current_loss(flow: Flow, state: AdaptiveState) -> float:
     """Held-out loss of what the chains have used last, on what is remembered by now."""
-    loss = partial(training.heldout_loss, flow=flow)
-    with mesh_context(mesh_of(state.position)):
-        now = jax.jit(
-            lambda state: loss(state.training, state.tuning.params), compiler_options=compiler_options(is_brief=True)
-        )
-        return float(now(state))
+    return float(compile_for(tuning_loss, static=(flow,), is_brief=True)(state))
+
+
+def tuning_loss(flow: Flow, state: AdaptiveState) -> Array:
+    """Of the flow parameters in the state's tuning."""
+    return training.heldout_loss(state.training, state.tuning.params, flow)
 
 
 def grow_memory(state: AdaptiveState, factor: int) -> AdaptiveState:
-    """The same state with room for more: the ends of a funnel are rare."""
+    """The same state with room for `factor` times as many: the ends of a funnel are rare."""
     seen, heldout = (reservoir.enlarge(memory, factor) for memory in (state.training.seen, state.training.heldout))
     return state._replace(training=state.training._replace(seen=seen, heldout=heldout))
 
@@ -184,7 +190,7 @@ def concatenate_traces(pieces: list[Trace]) -> Trace:
 
 
 def last_rounds(trace: Trace, num_rounds: int) -> Trace:
-    """The last rounds."""
+    """The end of a trace."""
     return jax.tree.map(lambda leaf: leaf[-num_rounds:], trace)
 
 
@@ -195,13 +201,18 @@ def steps_by_position(kept: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return positions.reshape(-1, positions.shape[2]), *rates
 
 
-def leave_room(params: PyTree, num_slots: int) -> tuple[PyTree, int]:
-    """Parameters without unused mixture components but for some room, so that few shapes are compiled."""
-    if not (in_use := num_components_of(params)):
+def leave_room(flow: Flow, state: AdaptiveState, num_slots: int, *, is_known: bool) -> tuple[PyTree, int]:
+    """Parameters without unused mixture components but for some room, so that few shapes are compiled; and how many
+    components there is room for."""
+    params = state.tuning.params
+    if not is_known:
+        return params, 1
+    if flow.num_components is None or flow.drop_unused_components is None:
         return params, num_slots
-    room = min(ROOM, ROOM_SIZE // params.mixture.means.shape[-1] ** 2)
-    num_slots = max(num_slots, 1 << (in_use - 1).bit_length(), room)
-    return drop_unused_components(params, num_slots), num_slots
+    dim = raveled(layout_of(jax.tree.map(lambda leaf: leaf[0], state.position)))[0]
+    in_use = flow.num_components(params)
+    num_slots = max(num_slots, 1 << (in_use - 1).bit_length(), min(SLOTS, SLOT_NUMBERS // dim**2))
+    return flow.drop_unused_components(params, num_slots), num_slots
 
 
 def adaptive_info(state: AdaptiveState, info: RoundInfo, step_size: np.ndarray) -> AdaptiveInfo:
@@ -218,7 +229,7 @@ def count_seen(state: AdaptiveState) -> int:
 
 
 def update_arguments(num_rounds: int, rate: float, is_due: bool, dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Arguments of `take_in` of one type each, or it would be compiled again."""
+    """Arguments of `update_between_rounds` of one type each, or it would be compiled again."""
     return np.array(num_rounds), np.array(rate, dtype), np.array(is_due)
 
 

@@ -5,15 +5,10 @@ import numpy as np
 from scipy.stats import differential_entropy
 
 from flowmcmc.adaptation.reservoir import Reservoir, capacity
-from flowmcmc.ground.trees import concatenate_coordinates
+from flowmcmc.choosing.calibration import CLIP, DOUBT, FEW, PRODUCT, RIDGE
+from flowmcmc.ground.leaves import concatenate_coordinates
 
 __all__ = ["is_product", "is_ridge", "product_entropy", "product_threshold", "stored_states"]
-
-PRODUCT = 0.3  # nats that a mixture for each coordinate must promise to gain, to be tried
-DOUBT = 3.0  # nats that the promise may be short of the truth: the gap between two wells is taken for a part of both
-FEW = 100  # rows, too few for spacings to tell
-CLIP = 3.0  # deviations
-RIDGE = 0.5  # share of the variance left by a straight line that a parabola explains
 
 
 def stored_states(memory: Reservoir) -> np.ndarray:
@@ -49,12 +44,12 @@ def product_threshold(rows: np.ndarray) -> float:
 def is_ridge(rows: np.ndarray) -> bool:
     """Whether some coordinate of `rows` (n, d) is a parabola of another, rather than a straight line, up to noise."""
 
-    def standard(columns):
+    def standardised(columns):
         columns = columns - columns.mean(axis=0)
         return columns / np.maximum(np.sqrt((columns**2).mean(axis=0)), 1e-300)
 
-    units = standard(np.clip(standard(rows), -CLIP, CLIP))  # or a few rows of a heavy tail make parabolas
-    squares = standard(units**2)
-    bent = standard(squares - units * (squares * units).mean(axis=0))
+    units = standardised(np.clip(standardised(rows), -CLIP, CLIP))
+    squares = standardised(units**2)
+    bent = standardised(squares - units * (squares * units).mean(axis=0))
     line, parabola = (columns.T @ units / len(rows) for columns in (units, bent))
     return bool(np.any((parabola**2 > RIDGE * (1 - line**2)) & ~np.eye(len(line), dtype=bool)))

@@ -5,9 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from flowmcmc.base import PyTree
-from flowmcmc.choosing.candidates import LOCAL, SMC_STEPS
+from flowmcmc.choosing.calibration import SMC_STEPS
+from flowmcmc.choosing.candidates import LOCAL
 from flowmcmc.ground.arguments import check_local
-from flowmcmc.kernels.scaled import asks_for
+from flowmcmc.kernels.scaled import needs_of
 from flowmcmc.kernels.tempering import tempered_smc
 
 __all__ = ["find_start"]
@@ -20,7 +21,7 @@ def find_start(
     yet for a `local` that moves in its latent space; that, and None, is LOCAL here."""
     local = LOCAL if local is None else local
     check_local(local)
-    local = LOCAL if asks_for(local, "params") else local
+    local = LOCAL if "params" in needs_of(local) else local
     if num_chains > num_particles:
         raise ValueError(f"num_chains = {num_chains} must not exceed num_particles = {num_particles}.")
     found = tempered_smc(

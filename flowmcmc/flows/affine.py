@@ -4,15 +4,23 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
-from flowmcmc.base import Array, PyTree
+from flowmcmc.base import Array
 from flowmcmc.flows.em import covariance_cholesky, fit_mixture
 from flowmcmc.flows.mixture import Mixture, from_cholesky
 from flowmcmc.ground.trees import is_nonconstant
 
-__all__ = ["Affine", "factor_of", "fit_base", "flatten", "log_det_affine", "standardise", "whiten"]
+__all__ = [
+    "Affine",
+    "factor_of",
+    "fit_base",
+    "from_position",
+    "identity_affine",
+    "standardise",
+    "to_position",
+    "whiten",
+]
 
 
 class Affine(NamedTuple):
@@ -23,9 +31,20 @@ class Affine(NamedTuple):
     cholesky: Array
 
 
-def flatten(positions: PyTree) -> Array:
-    """Positions with a leading axis as rows (n, d)."""
-    return jax.vmap(lambda position: ravel_pytree(position)[0])(positions)
+def identity_affine(dim: int, dtype) -> Affine:
+    """Where a flow starts that has seen nothing."""
+    return Affine(jnp.zeros(dim, dtype), jnp.ones(dim, dtype), jnp.eye(dim, dtype=dtype))
+
+
+def to_position(affine: Affine, y: Array) -> tuple[Array, Array]:
+    """x and log|det dx/dy|."""
+    return affine.loc + affine.scale * (affine.cholesky @ y), log_det_affine(affine.scale, affine.cholesky)
+
+
+def from_position(affine: Affine, x: Array) -> tuple[Array, Array]:
+    """y and log|det dy/dx|."""
+    y = solve_triangular(affine.cholesky, (x - affine.loc) / affine.scale, lower=True)
+    return y, -log_det_affine(affine.scale, affine.cholesky)
 
 
 def log_det_affine(scale: Array, cholesky: Array) -> Array:

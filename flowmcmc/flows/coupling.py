@@ -7,7 +7,7 @@ Reference: Dinh et al., arXiv 1605.08803 (affine); Durkan et al., arXiv 1906.040
 """
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
@@ -87,6 +87,7 @@ def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int
     )
 
 
+@lru_cache(maxsize=64)
 def affine(bound: float = 3.0) -> Elementwise:
     """Shift and scale, the log scale bounded by +-`bound` so that float32 round trips stay accurate."""
 
@@ -102,15 +103,15 @@ def affine(bound: float = 3.0) -> Elementwise:
     return Elementwise(2, forward, inverse)
 
 
-def alternating_masks(dim: int, num_layers: int) -> Array:
+def alternating_masks(dim: int, num_layers: int) -> np.ndarray:
     """Shape (num_layers, dim), True where a coordinate is kept.
 
     Layers 2b and 2b + 1 split the coordinates by bit b of their index and transform either half given the other. Any
     two indices differ in some bit, so with two layers for each bit every coordinate acts directly on every other.
     """
     if dim == 1:
-        return jnp.zeros((num_layers, 1), bool)
+        return np.zeros((num_layers, 1), bool)
     num_bits = (dim - 1).bit_length()
     layers = np.arange(num_layers)[:, None]  # on the host, where nothing is compiled
     bits = (np.arange(dim)[None] >> (layers // 2 % num_bits)) & 1
-    return jnp.asarray(bits == layers % 2)
+    return bits == layers % 2

@@ -7,23 +7,24 @@ so the layers f and the base density only ever see numbers of order one; f start
 The affine part and the mixture come from `fit` alone: no gradient reaches them.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
-from jax.scipy.linalg import solve_triangular
 
-from flowmcmc.base import Bijection, Flow, PyTree
+from flowmcmc.base import Array, Flow, PyTree
 from flowmcmc.flows import mixture as base
-from flowmcmc.flows.affine import Affine, fit_base, flatten, log_det_affine, standardise, whiten
+from flowmcmc.flows.affine import Affine, fit_base, from_position, identity_affine, standardise, to_position, whiten
 from flowmcmc.flows.coupling import Elementwise, affine, coupling
 from flowmcmc.flows.mixture import Mixture
+from flowmcmc.flows.pushforward import Base, Transport, check_options, pushforward
 from flowmcmc.flows.spline import rational_quadratic
-from flowmcmc.ground.arguments import as_arrays, check_counts, check_numbers
+from flowmcmc.ground.arguments import check_counts, check_numbers
+from flowmcmc.ground.trees import Layout, raveled
 
-__all__ = ["FlowParams", "drop_unused_components", "gaussian_mixture", "real_nvp", "spline_flow"]
+__all__ = ["FlowParams", "gaussian_mixture", "real_nvp", "spline_flow"]
 
 
 class FlowParams(NamedTuple):
@@ -59,7 +60,7 @@ def gaussian_mixture(position: PyTree, *, num_components: int | None = None, def
     >>> params = flow.init(jax.random.key(0), jnp.zeros(2))
     >>> position, log_prob = flow.sample_and_log_prob(jax.random.key(1), params)
     """
-    return build(position, None, 0, 1, num_components, defensive)
+    return layered(position, None, 1, 1, num_components, defensive)
 
 
 def real_nvp(
@@ -84,7 +85,7 @@ def real_nvp(
     defensive
         Weight of the heavy-tailed part of the base density.
     """
-    return build(position, affine(), num_layers, hidden, num_components, defensive)
+    return layered(position, affine(), num_layers, hidden, num_components, defensive)
 
 
 def spline_flow(
@@ -110,10 +111,10 @@ def spline_flow(
     check_numbers({"bound": bound})
     if not bound > 0:
         raise ValueError(f"bound must be positive, got {bound}.")
-    return build(position, rational_quadratic(num_bins, bound), num_layers, hidden, num_components, defensive)
+    return layered(position, rational_quadratic(num_bins, float(bound)), num_layers, hidden, num_components, defensive)
 
 
-def build(
+def layered(
     position: PyTree,
     elementwise: Elementwise | None,
     num_layers: int,
@@ -121,82 +122,84 @@ def build(
     num_components: int | None,
     defensive: float,
 ) -> Flow:
-    """Assemble affine map, coupling layers (none without `elementwise`) and base density."""
-    position = as_arrays(position, "position")
-    vector, unravel = ravel_pytree(position)
+    """The flow of these parts, coupling layers only with an `elementwise` map; the same one for equal arguments."""
+    counts = {"num_layers": num_layers, "hidden": hidden}
+    layout = check_options(position, defensive, counts | {"num_components": num_components or 1})
     if num_components is None:
-        size = max(1, vector.size) ** 2  # as many as can be fitted in a second or so
+        size = raveled(layout)[0] ** 2  # as many as can be fitted in a second or so
         num_components = max(min(40, 4096 // size), min(16, 65536 // size), 1)
-    check_options(position, vector, num_layers if elementwise else 1, hidden, num_components, defensive)
-    dim, dtype = vector.size, vector.dtype
+    return build(layout, elementwise, num_layers, hidden, num_components, float(defensive))
+
+
+@lru_cache(maxsize=64)
+def build(
+    layout: Layout,
+    elementwise: Elementwise | None,
+    num_layers: int,
+    hidden: int,
+    num_components: int,
+    defensive: float,
+) -> Flow:
+    """The same flow for equal arguments: what is compiled for it is found by its identity."""
+    dim, dtype, _ = raveled(layout)
     layers = elementwise and coupling(dim, elementwise, num_layers=num_layers, hidden=hidden, dtype=dtype)
 
-    def init(rng_key, position):
-        identity = Affine(jnp.zeros(dim, dtype), jnp.ones(dim, dtype), jnp.eye(dim, dtype=dtype))
+    def init(rng_key):
         mixture = base.standard(num_components, dim, dtype)
-        return FlowParams(identity, mixture, layers and layers.init(rng_key))
+        return FlowParams(identity_affine(dim, dtype), mixture, layers and layers.init(rng_key))
+
+    def sample_base(rng_key, params):
+        return base.sample(rng_key, params.mixture, defensive)
+
+    def log_base(params, z):
+        return base.log_prob(params.mixture, z, defensive)
 
     def forward(params, z):
-        loc, scale, cholesky = jax.lax.stop_gradient(params.affine)
         y, log_det = layers.forward(params.layers, z) if layers else (z, jnp.zeros((), dtype))
-        return unravel(loc + scale * (cholesky @ y)), log_det + log_det_affine(scale, cholesky)
+        x, log_det_affine = to_position(params.affine, y)
+        return x, log_det + log_det_affine
 
-    def inverse(params, position):
-        loc, scale, cholesky = jax.lax.stop_gradient(params.affine)
-        y = solve_triangular(cholesky, (ravel_pytree(position)[0] - loc) / scale, lower=True)
+    def inverse(params, x):
+        y, log_det_affine = from_position(params.affine, x)
         z, log_det = layers.inverse(params.layers, y) if layers else (y, jnp.zeros((), dtype))
-        return z, log_det - log_det_affine(scale, cholesky)
+        return z, log_det + log_det_affine
 
-    def sample_and_log_prob(rng_key, params):
-        mixture = jax.lax.stop_gradient(params.mixture)
-        z = base.sample(rng_key, mixture, defensive)
-        position, log_det = forward(params, z)
-        return position, base.log_prob(mixture, z, defensive) - log_det
-
-    def log_prob(params, position):
-        z, log_det = inverse(params, position)
-        return base.log_prob(jax.lax.stop_gradient(params.mixture), z, defensive) + log_det
-
-    def fit(rng_key, params, positions, weights, heldout, heldout_weights):
+    def fit(rng_key, params, rows, weights, heldout, heldout_weights):
         key_layers, key_mixture = jax.random.split(rng_key) if layers else (None, rng_key)
-        affine_map, points = standardise(flatten(positions), weights)
-        fresh = init(key_layers, None)
+        affine_map, points = standardise(rows, weights)
+        fresh = init(key_layers)
         mixture = fresh.mixture
         if num_components > 1:
-            heldout_rows = flatten(heldout)
             found = fit_base(
-                key_mixture, affine_map, points, weights, heldout_rows, heldout_weights, mixture, params.mixture
+                key_mixture, affine_map, points, weights, heldout, heldout_weights, mixture, params.mixture
             )
             mixture = whiten(found, affine_map.cholesky)
         return FlowParams(affine_map, mixture, fresh.layers)
 
-    return Flow(init, sample_and_log_prob, log_prob, fit, Bijection(forward, inverse))
+    trainable = lambda params: FlowParams(False, False, bool(layers))  # type: ignore
+    base_density, transport = Base(sample_base, log_base), Transport(forward, inverse)
+    flow = pushforward(layout, base_density, transport, fit, init=init, trainable=trainable)
+    return flow._replace(
+        num_components=count_components,
+        drop_unused_components=drop_unused_components,
+        metric=None if layers else within_components,
+    )
+
+
+def within_components(params: FlowParams) -> Array:
+    """Mean of the components' covariances, in units of the position, (d, d)."""
+    weights, roots = jnp.exp(params.mixture.log_weights), params.mixture.cholesky
+    whole = params.affine.scale[:, None] * params.affine.cholesky
+    return whole @ jnp.einsum("k,kij,klj->il", weights, roots, roots) @ whole.T
 
 
 def drop_unused_components(params: PyTree, num_slots: int = 1) -> PyTree:
-    """The same density without the mixture components of weight zero, which cost time, but for some up to `num_slots`;
-    other flows' as they are."""
-    if not num_components_of(params):
-        return params
+    """The same density without the mixture components of weight zero, but for some up to `num_slots`."""
     is_unused = ~np.isfinite(np.asarray(params.mixture.log_weights))
     kept = np.argsort(is_unused, kind="stable")[: max(num_slots, np.sum(~is_unused))]
     return params._replace(mixture=jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[kept]), params.mixture))
 
 
-def num_components_of(params: PyTree) -> int:
-    """How many mixture components have a weight; 0 of a flow without them."""
-    return int(np.isfinite(np.asarray(params.mixture.log_weights)).sum()) if hasattr(params, "mixture") else 0
-
-
-def check_options(position, vector, num_layers, hidden, num_components, defensive) -> None:
-    """Raise on a position or an option that no flow can be built from."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(position):
-        if not jnp.issubdtype(leaf.dtype, jnp.floating):
-            name = jax.tree_util.keystr(path) or "position"
-            raise TypeError(f"position must be made of floating arrays, but {name} has dtype {leaf.dtype}: convert it.")
-    if vector.size == 0:
-        raise ValueError("position is empty: a flow needs at least one coordinate.")
-    check_counts({"num_layers": num_layers, "hidden": hidden, "num_components": num_components})
-    check_numbers({"defensive": defensive})
-    if not 0.0 <= defensive < 1.0:
-        raise ValueError(f"defensive must lie in [0, 1), got {defensive}.")
+def count_components(params: PyTree) -> int:
+    """How many mixture components have a weight."""
+    return int(np.isfinite(np.asarray(params.mixture.log_weights)).sum())

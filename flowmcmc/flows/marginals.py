@@ -6,18 +6,18 @@ n independent double wells have 2^n modes, which no mixture of vectors can list;
 Cholesky factor of the chains' correlation matrix or the identity, whichever is better on held-out states.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import solve_triangular
 
-from flowmcmc.base import Array, Bijection, Flow, PyTree
-from flowmcmc.flows.affine import Affine, flatten, log_det_affine, standardise
-from flowmcmc.flows.layered import check_options
+from flowmcmc.base import Array, Flow, PyTree
+from flowmcmc.flows.affine import Affine, from_position, identity_affine, standardise, to_position
 from flowmcmc.flows.mixture import noise, student_draw, with_student
-from flowmcmc.ground.arguments import as_arrays
+from flowmcmc.flows.pushforward import Base, Transport, check_options, pushforward
+from flowmcmc.ground.trees import Layout, raveled
 
 __all__ = ["MarginalParams", "Marginals", "marginal_mixtures"]
 
@@ -34,11 +34,10 @@ class Marginals(NamedTuple):
 
 
 class MarginalParams(NamedTuple):
-    """All set by ``flow.fit``; there are no `layers`, nothing for gradients."""
+    """All set by ``flow.fit``, nothing for gradients."""
 
     affine: Affine
     marginals: Marginals
-    layers: None = None
 
 
 def marginal_mixtures(position: PyTree, *, num_components: int = 6, defensive: float = 0.05) -> Flow:
@@ -58,45 +57,44 @@ def marginal_mixtures(position: PyTree, *, num_components: int = 6, defensive: f
     ValueError, TypeError
         For an option out of range, or a position that is not made of floating arrays.
     """
-    position = as_arrays(position, "position")
-    vector, unravel = ravel_pytree(position)
-    check_options(position, vector, 1, 1, num_components, defensive)
-    dim, dtype = vector.size, vector.dtype
+    layout = check_options(position, defensive, {"num_components": num_components})
+    return build(layout, num_components, float(defensive))
 
-    def init(rng_key, position):
-        identity = Affine(jnp.zeros(dim, dtype), jnp.ones(dim, dtype), jnp.eye(dim, dtype=dtype))
+
+@lru_cache(maxsize=64)
+def build(layout: Layout, num_components: int, defensive: float) -> Flow:
+    """The same flow for equal arguments: what is compiled for it is found by its identity."""
+    dim, dtype, _ = raveled(layout)
+
+    def init(rng_key):
         means = jnp.zeros((dim, num_components), dtype)
-        return MarginalParams(identity, Marginals(means - jnp.log(num_components), means, jnp.ones_like(means)))
+        start = Marginals(means - jnp.log(num_components), means, jnp.ones_like(means))
+        return MarginalParams(identity_affine(dim, dtype), start)
 
-    def log_base(marginals, z):
-        return with_student(jnp.sum(jax.nn.logsumexp(component_log_probs(marginals, z), axis=1)), z, defensive)
-
-    def forward(params, z):
-        loc, scale, cholesky = params.affine
-        return unravel(loc + scale * (cholesky @ z)), log_det_affine(scale, cholesky)
-
-    def inverse(params, position):
-        loc, scale, cholesky = params.affine
-        z = solve_triangular(cholesky, (ravel_pytree(position)[0] - loc) / scale, lower=True)
-        return z, -log_det_affine(scale, cholesky)
-
-    def sample_and_log_prob(rng_key, params):
+    def sample_base(rng_key, params):
         normal, extra, uniform = noise(rng_key, dim, dim + 1, dtype)
         log_weights, means, scales = params.marginals
         cumulative = jnp.cumsum(jnp.exp(log_weights), axis=1)
         k = jnp.argmax(uniform[:dim, None] < cumulative / cumulative[:, -1:], axis=1)[:, None]
         z = (jnp.take_along_axis(means, k, 1) + jnp.take_along_axis(scales, k, 1) * normal[:, None])[:, 0]
-        if defensive > 0:
-            z = jnp.where(uniform[dim] < defensive, student_draw(normal, extra), z)
-        position, log_det = forward(params, z)
-        return position, log_base(params.marginals, z) - log_det
+        return jnp.where(uniform[dim] < defensive, student_draw(normal, extra), z) if defensive > 0 else z
 
-    def log_prob(params, position):
-        z, log_det = inverse(params, position)
-        return log_base(params.marginals, z) + log_det
+    def log_base(params, z):
+        log_probs = jax.nn.logsumexp(component_log_probs(params.marginals, z), axis=1)
+        return with_student(jnp.sum(log_probs), z, defensive)
 
-    def fit(rng_key, params, positions, weights, heldout, heldout_weights):
-        affine, points = standardise(flatten(positions), weights)
+    def forward(params, z):
+        return to_position(params.affine, z)
+
+    def inverse(params, x):
+        return from_position(params.affine, x)
+
+    def log_prob(params, x):
+        z, log_det = inverse(params, x)
+        return log_base(params, z) + log_det
+
+    def fit(rng_key, params, rows, weights, heldout, heldout_weights):
+        affine, points = standardise(rows, weights)
         order = jnp.argsort(jnp.where(weights > 0, jax.random.uniform(rng_key, weights.shape), 2.0))[:MAX_ROWS]
 
         def fitted(cholesky):
@@ -111,7 +109,8 @@ def marginal_mixtures(position: PyTree, *, num_components: int = 6, defensive: f
         best = jnp.argmax(jnp.where(jnp.isnan(scores), -jnp.inf, scores))
         return jax.tree.map(lambda leaf: leaf[best], candidates)
 
-    return Flow(init, sample_and_log_prob, log_prob, fit, Bijection(forward, inverse))
+    base, transport = Base(sample_base, log_base), Transport(forward, inverse)
+    return pushforward(layout, base, transport, fit, init=init, trainable=lambda params: False)
 
 
 def component_log_probs(marginals: Marginals, z: Array) -> Array:

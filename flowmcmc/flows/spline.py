@@ -8,6 +8,8 @@ identity. With xi the place within a bin of width w, height h and mean slope s =
 Reference: Durkan, Bekasov, Murray, Papamakarios, arXiv 1906.04032, equations 4 to 8.
 """
 
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
 
@@ -20,6 +22,7 @@ MIN_BIN = 1e-2  # of the interval's share, and of the slope: bounds the log deri
 SLOPE_AT_ZERO = 0.5413248546129181  # softplus(this) = 1
 
 
+@lru_cache(maxsize=64)
 def rational_quadratic(num_bins: int, bound: float) -> Elementwise:
     """Spline with `num_bins` bins on [-bound, bound]; slope one at the ends, so the tails join smoothly."""
 

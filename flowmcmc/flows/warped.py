@@ -7,18 +7,19 @@ coordinates, mends what the map gets wrong.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
-from flowmcmc.base import Array, Bijection, Flow, PyTree
+from flowmcmc.base import Array, Flow, PyTree
 from flowmcmc.flows import mixture as base
-from flowmcmc.flows.affine import fit_base, flatten, standardise
-from flowmcmc.flows.layered import check_options
+from flowmcmc.flows.affine import fit_base, standardise
+from flowmcmc.flows.layered import count_components, drop_unused_components
 from flowmcmc.flows.mixture import Mixture, from_cholesky
-from flowmcmc.ground.arguments import as_arrays
+from flowmcmc.flows.pushforward import Base, Transport, check_options, pushforward
+from flowmcmc.ground.trees import Layout, raveled
 
 __all__ = ["Warp", "WarpedParams", "warped_mixture"]
 
@@ -44,46 +45,40 @@ class Warp(NamedTuple):
 
 
 class WarpedParams(NamedTuple):
-    """All set by ``flow.fit``; there are no `layers`, nothing for gradients. `loc` and `scale` are (d,)."""
+    """All set by ``flow.fit``, nothing for gradients. `loc` and `scale` are (d,)."""
 
     loc: Array
     scale: Array
     warp: Any
     mixture: Mixture
-    layers: None = None
 
 
 def warped_mixture(position: PyTree, warp: Warp, num_components: int, defensive: float) -> Flow:
     """The flow of one family of maps; see `funnel_mixture` for the options and what is raised."""
-    position = as_arrays(position, "position")
-    vector, unravel = ravel_pytree(position)
-    check_options(position, vector, 1, 1, num_components, defensive)
-    dim, dtype = vector.size, vector.dtype
+    layout = check_options(position, defensive, {"num_components": num_components})
+    return build(layout, warp, num_components, float(defensive))
 
-    def init(rng_key, position):
+
+@lru_cache(maxsize=64)
+def build(layout: Layout, warp: Warp, num_components: int, defensive: float) -> Flow:
+    """The same flow for equal arguments: what is compiled for it is found by its identity."""
+    dim, dtype, _ = raveled(layout)
+
+    def init(rng_key):
         zero, one = jnp.zeros(dim, dtype), jnp.ones(dim, dtype)
         return WarpedParams(zero, one, warp.identity(dim, dtype), base.standard(num_components, dim, dtype))
 
     def forward(params, z):
         y, log_det = warp.forward(params.warp, z)
-        return unravel(params.loc + params.scale * y), log_det + jnp.sum(jnp.log(params.scale))
+        return params.loc + params.scale * y, log_det + jnp.sum(jnp.log(params.scale))
 
-    def inverse(params, position):
-        z, log_det = warp.inverse(params.warp, (ravel_pytree(position)[0] - params.loc) / params.scale)
+    def inverse(params, x):
+        z, log_det = warp.inverse(params.warp, (x - params.loc) / params.scale)
         return z, log_det - jnp.sum(jnp.log(params.scale))
 
-    def sample_and_log_prob(rng_key, params):
-        z = sample_base(rng_key, params, defensive)
-        position, log_det = forward(params, z)
-        return position, log_base(params, z, defensive) - log_det
-
-    def log_prob(params, position):
-        z, log_det = inverse(params, position)
-        return log_base(params, z, defensive) + log_det
-
-    def fit(rng_key, params, positions, weights, heldout, heldout_weights):
-        affine, points = standardise(flatten(positions), weights)
-        heldout_points = (flatten(heldout) - affine.loc[None]) / affine.scale[None]
+    def fit(rng_key, params, rows, weights, heldout, heldout_weights):
+        affine, points = standardise(rows, weights)
+        heldout_points = (heldout - affine.loc[None]) / affine.scale[None]
         fitted = warp.fit(points, weights, heldout_points, heldout_weights, affine)
         latent, heldout_latent = (
             jax.vmap(warp.inverse, (None, 0))(fitted, rows)[0] for rows in (points, heldout_points)
@@ -96,7 +91,13 @@ def warped_mixture(position: PyTree, warp: Warp, num_components: int, defensive:
         mixture = from_cholesky(found.log_weights, means, cholesky)
         return WarpedParams(affine.loc, affine.scale, fitted, mixture)
 
-    return Flow(init, sample_and_log_prob, log_prob, fit, Bijection(forward, inverse))
+    base_density = Base(
+        lambda rng_key, params: sample_base(rng_key, params, defensive),
+        lambda params, z: log_base(params, z, defensive),
+    )
+    transport = Transport(forward, inverse)
+    flow = pushforward(layout, base_density, transport, fit, init=init, trainable=lambda params: False)
+    return flow._replace(num_components=count_components, drop_unused_components=drop_unused_components)
 
 
 def sample_base(rng_key: Array, params: WarpedParams, defensive: float) -> Array:

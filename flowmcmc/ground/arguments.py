@@ -1,16 +1,12 @@
 """Looking at arguments before a library complains about them in its own terms: what was seen, what to pass."""
 
 import operator
+from functools import partial
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
-from flowmcmc.base import Array, PyTree
-
 __all__ = [
-    "as_arrays",
     "check_callables",
     "check_counts",
     "check_flow_type",
@@ -115,8 +111,25 @@ class ByIdentity:
         return isinstance(other, ByIdentity) and self.wrapped is other.wrapped
 
 
+class ByValue(partial):
+    """A `functools.partial` that equals another of the same function and the same arguments."""
+
+    @property
+    def key(self) -> tuple:
+        return hashable(self.func), self.args, tuple(sorted(self.keywords.items()))
+
+    def __hash__(self):
+        return hash(self.key)
+
+    def __eq__(self, other):
+        return isinstance(other, ByValue) and self.key == other.key
+
+
 def hashable(value: Any) -> Any:
-    """The value, by its identity where it has no hash (a dataclass with data, say): compiled code is kept by it."""
+    """The value, or an equal one that compiled programs can be kept by: a `functools.partial` counts by what it holds,
+    anything without a hash (a dataclass with data, say) by its identity."""
+    if type(value) is partial:
+        value = ByValue(value.func, *value.args, **value.keywords)
     try:
         hash(value)
     except TypeError:
@@ -124,35 +137,8 @@ def hashable(value: Any) -> Any:
     return value
 
 
-def as_arrays(tree: PyTree, name: str = "positions", hint: str = "") -> PyTree:
-    """JAX arrays in place of whatever the leaves are; raise TypeError for a leaf that is no array of numbers."""
-    try:
-        return jax.tree.map(jnp.asarray, tree)
-    except (TypeError, ValueError) as error:
-        why = str(error.__cause__ or error).splitlines()[0].rstrip(".")
-        raise TypeError(f"{name} must be made of arrays of numbers: {why}{hint}.") from error
-
-
 def describe_value(value: Any) -> str:
     """A value in a few characters, its type where that says more."""
     if value is None or isinstance(value, (bool, int, float, str, np.number)):
         return repr(value)[:60]
     return f"a {type(value).__name__}" + (f" ({value.__name__})" if hasattr(value, "__name__") else "")
-
-
-def as_key(rng_key) -> Array:
-    """A typed key from a typed key, a raw key or an int seed."""
-    if isinstance(rng_key, (int, np.integer)) and not isinstance(rng_key, bool):
-        if not -(2**63) <= rng_key < 2**63:
-            raise ValueError(f"rng_key = {rng_key} is too large a seed: take one of at most 63 bits.")
-        return jax.random.key(int(rng_key))
-    if isinstance(rng_key, (jax.Array, np.ndarray)):
-        rng_key = jnp.asarray(rng_key)
-        if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) and rng_key.shape == ():
-            return rng_key
-        if rng_key.dtype == jnp.uint32 and rng_key.ndim == 1:
-            return jax.random.wrap_key_data(rng_key)
-    raise TypeError(
-        f"rng_key must be one JAX key (jax.random.key(0)) or an int seed, got {type(rng_key).__name__}"
-        f"{getattr(rng_key, 'shape', '')}."
-    )

@@ -1,16 +1,16 @@
 """Looking at the user's input before any long computation: what is wrong, what was seen, how to mend it."""
 
 import warnings
-from functools import partial
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flowmcmc.base import Flow, LogDensity, PyTree
-from flowmcmc.ground.arguments import as_arrays
-from flowmcmc.ground.compiling import compiler_options
-from flowmcmc.ground.trees import describe_shapes, leaf_names
+from flowmcmc.ground.compiling import compile_for, output_shape
+from flowmcmc.ground.conversions import as_arrays
+from flowmcmc.ground.leaves import describe_shapes, leaf_names
 
 __all__ = ["check_density", "check_flow", "check_names", "check_positions", "check_scalar", "check_start"]
 
@@ -79,8 +79,7 @@ def check_density(logdensity_fn: LogDensity, positions: PyTree) -> None:
     check_scalar("logdensity_fn", logdensity_fn, jax.tree.map(lambda leaf: leaf[0], positions))
     # one look at up to this many chains is enough to tell a slip from a hard start
     few = jax.tree.map(lambda leaf: leaf[:256], positions)
-    look = jax.jit(jax.vmap(jax.value_and_grad(logdensity_fn)), compiler_options=compiler_options(is_brief=True))
-    values, grads = look(few)
+    values, grads = compile_for(values_and_gradients, logdensity_fn, is_brief=True)(few)
     values = np.asarray(values)
     is_good = np.isfinite(values)
     check_somewhere_finite(values)
@@ -101,10 +100,15 @@ def check_density(logdensity_fn: LogDensity, positions: PyTree) -> None:
             )
 
 
+def values_and_gradients(logdensity_fn: LogDensity, positions: PyTree) -> tuple:
+    """Log densities and their gradients at positions with a leading axis."""
+    return jax.vmap(jax.value_and_grad(logdensity_fn))(positions)
+
+
 def check_scalar(name: str, function, one: PyTree) -> None:
     """Raise TypeError unless JAX can trace `function` for `one` position, and it returns a real floating scalar."""
     try:
-        out = jax.eval_shape(function, one)
+        out = output_shape(function, one)
     except Exception as error:
         raise TypeError(
             f"{name} cannot be traced by JAX for one position with {describe_shapes(one)}: "
@@ -129,17 +133,13 @@ def check_start(rng_key, logdensity_fn: LogDensity, start) -> None:
         If either is no floating scalar; the target is finite nowhere, or the start is not finite, at 256 of its draws;
         or if two leaves have one name or that of an axis.
     """
-    one = jax.eval_shape(start.sample, rng_key)
+    one = output_shape(start.sample, rng_key)
     check_names("start", leaf_names(one), [leaf.ndim for leaf in jax.tree.leaves(one)])
     check_scalar("logdensity_fn", logdensity_fn, one)
     check_scalar("start.log_prob", start.log_prob, one)
 
     # one program, as every small one takes a tenth of a second to compile
-    @partial(jax.jit, compiler_options=compiler_options(is_brief=True))
-    def look(rng_key):
-        draws = jax.vmap(start.sample)(jax.random.split(rng_key, 256))
-        return draws, jax.vmap(logdensity_fn)(draws), jax.vmap(start.log_prob)(draws)
-
+    look = compile_for(draw_and_weigh, start.sample, logdensity_fn, start.log_prob, is_brief=True)
     draws, values, known = look(rng_key)
     check_positions(draws)
     check_somewhere_finite(np.asarray(values))
@@ -148,6 +148,12 @@ def check_start(rng_key, logdensity_fn: LogDensity, start) -> None:
             f"start.log_prob is not finite at {bad} of {len(known)} of its own draws: it must be a normalised density, "
             "such as flowmcmc.normal(position, scale=10.0)."
         )
+
+
+def draw_and_weigh(draw: Callable, logdensity_fn: LogDensity, log_prob: Callable, rng_key) -> tuple:
+    """256 draws of a density to start from, and both log densities there."""
+    draws = jax.vmap(draw)(jax.random.split(rng_key, 256))
+    return draws, jax.vmap(logdensity_fn)(draws), jax.vmap(log_prob)(draws)
 
 
 def check_somewhere_finite(values: np.ndarray) -> None:
@@ -168,14 +174,7 @@ def check_flow(flow: Flow, position: PyTree) -> None:
         If ``sample_and_log_prob`` and ``log_prob`` differ by more than 0.05 nats at most of 16 draws, or the draws are
         not shaped like `position`.
     """
-
-    def draw(rng_key):
-        key_init, key_draws = jax.random.split(rng_key)
-        params = flow.init(key_init, position)
-        draws, log_probs = jax.vmap(flow.sample_and_log_prob, (0, None))(jax.random.split(key_draws, 16), params)
-        return draws, log_probs - jax.vmap(flow.log_prob, (None, 0))(params, draws)
-
-    draws, gap = jax.jit(draw, compiler_options=compiler_options(is_brief=True))(jax.random.key(0))
+    draws, gap = compile_for(draw_and_compare, static=(flow,), is_brief=True)(jax.random.key(0), position)
     one = jax.tree.map(lambda leaf: leaf[0], draws)
     if jax.tree.map(jnp.shape, one) != jax.tree.map(jnp.shape, position):
         raise ValueError(
@@ -187,3 +186,11 @@ def check_flow(flow: Flow, position: PyTree) -> None:
             f"flow.sample_and_log_prob and flow.log_prob disagree at the flow's own draws, by {gap:.3g} nats in "
             "the median: both must be the log density of the draws."
         )
+
+
+def draw_and_compare(flow: Flow, rng_key, position: PyTree) -> tuple:
+    """16 draws of an untrained flow, and the difference between its two log densities there."""
+    key_init, key_draws = jax.random.split(rng_key)
+    params = flow.init(key_init, position)
+    draws, log_probs = jax.vmap(flow.sample_and_log_prob, (0, None))(jax.random.split(key_draws, 16), params)
+    return draws, log_probs - jax.vmap(flow.log_prob, (None, 0))(params, draws)

@@ -1,12 +1,24 @@
-"""How programs are compiled, and what keeps them from being compiled twice."""
+"""How programs are compiled, and what keeps them from being compiled twice.
+
+What a program calls (a density, a kernel's step) is handed to it as a `jax.tree_util.Partial`: the function is part of
+the argument's structure, its data are arrays like any others. Programs are kept by that structure, so that equal
+functions with other data of the same shapes find theirs; the oldest are forgotten, and all that they held with them.
+"""
+
+from collections.abc import Callable, Hashable
+from functools import lru_cache, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import Partial
 
 from flowmcmc.base import PyTree
+from flowmcmc.ground.arguments import hashable
 
-__all__ = ["compiler_options", "strongly_typed"]
+__all__ = ["as_partial", "compile_for", "compiler_options", "output_shape", "strongly_typed"]
 
+NUM_PROGRAMS = 64  # that are kept; a default run has some fifteen
 # LLVM's costlier passes take a fifth of the compile time and gained nothing in running time (benchmarks/compiling.py)
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
 BRIEF_OPTIONS = {"xla_backend_optimization_level": 0}  # two thirds of the time to compile, and three times that to run
@@ -18,6 +30,56 @@ def compiler_options(*, is_brief: bool = False) -> dict | None:
     if jax.default_backend() != "cpu":
         return None
     return BRIEF_OPTIONS if is_brief else COMPILER_OPTIONS
+
+
+def as_partial(function: Callable) -> Partial:
+    """`function` as a pytree: the data of a `jax.tree_util.Partial` are its leaves, anything else has none."""
+    if isinstance(function, Partial) and all(is_array(leaf) for leaf in jax.tree.leaves(function)):
+        return function
+    return Partial(hashable(function))
+
+
+def is_array(leaf: Any) -> bool:
+    """Whether a compiled program takes it as an argument."""
+    return isinstance(leaf, (jax.Array, bool, int, float)) or (hasattr(leaf, "dtype") and hasattr(leaf, "shape"))
+
+
+def compile_for(body: Callable, *functions: Callable, static: tuple = (), is_brief: bool = False) -> Callable:
+    """``body(*static, *functions, *arguments)`` as a compiled function of the arguments.
+
+    Parameters
+    ----------
+    body
+        A module-level function.
+    functions
+        Of the user, or made from them; compiled anew for another function, not for other data.
+    static
+        Options, each with a hash.
+    is_brief
+        Whether it runs once and is done in no time, so that compiling it well would not pay.
+    """
+    partials = tuple(as_partial(function) for function in functions)
+    static = tuple(hashable(value) for value in static)
+    return partial(jitted(body, static, jax.tree.structure(partials), is_brief), *partials)
+
+
+@lru_cache(maxsize=NUM_PROGRAMS)
+def jitted(body: Callable, static: tuple, structure: Hashable, is_brief: bool) -> Callable:
+    """One `jax.jit` for each `structure`: what it compiled goes when this cache forgets it."""
+    return jax.jit(partial(body, *static), compiler_options=compiler_options(is_brief=is_brief))
+
+
+def output_shape(function: Callable, *arguments: PyTree) -> Any:
+    """`jax.eval_shape`, traced once for each function and shapes of the arguments."""
+    leaves, structure = jax.tree.flatten((as_partial(function), arguments))
+    return traced_shape(structure, tuple((jnp.shape(leaf), jax.dtypes.result_type(leaf)) for leaf in leaves))
+
+
+@lru_cache(maxsize=NUM_PROGRAMS)
+def traced_shape(structure: Any, specs: tuple) -> Any:
+    """Of what the function in `structure` returns."""
+    function, arguments = structure.unflatten([jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in specs])
+    return jax.eval_shape(lambda function, arguments: function(*arguments), function, arguments)
 
 
 def strongly_typed(tree: PyTree) -> PyTree:

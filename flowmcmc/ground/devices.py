@@ -5,18 +5,15 @@ gathering the chains' new places, on which all devices then train the same flow 
 depend on how many devices there are. Nothing here is active without a mesh.
 """
 
-import contextlib
-
 import jax
 import numpy as np
 from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from flowmcmc.base import PyTree, num_chains
 from flowmcmc.ground.arguments import describe_value
+from flowmcmc.ground.sharding import CHAINS
 
-__all__ = ["chain_mesh", "check_mesh", "mesh_context", "mesh_of", "on_chains", "replicate", "shard_chains"]
-
-CHAINS = "chains"
+__all__ = ["chain_mesh", "check_mesh", "mesh_of", "shard_chains"]
 
 
 def chain_mesh(devices=None) -> Mesh:
@@ -73,24 +70,3 @@ def mesh_of(positions: PyTree) -> Mesh | None:
     sharding = getattr(leaves[0], "sharding", None) if leaves else None
     mesh = sharding.mesh if isinstance(sharding, NamedSharding) else None
     return mesh if isinstance(mesh, Mesh) and mesh.axis_names == (CHAINS,) else None
-
-
-def mesh_context(mesh: Mesh | None):
-    """A context in which `on_chains` and `on_every_device` mean something."""
-    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
-
-
-def on_chains(tree: PyTree) -> PyTree:
-    """Inside compiled code: split along the leading axis."""
-    return constrain(tree, PartitionSpec(CHAINS))
-
-
-def replicate(tree: PyTree) -> PyTree:
-    """Inside compiled code: a whole copy for each device."""
-    return constrain(tree, PartitionSpec())
-
-
-def constrain(tree: PyTree, spec: PartitionSpec) -> PyTree:
-    """Typed for whatever mesh is in use; the tree itself without one."""
-    mesh = jax.sharding.get_abstract_mesh()
-    return jax.lax.with_sharding_constraint(tree, spec) if CHAINS in mesh.axis_names else tree

@@ -1,12 +1,17 @@
-"""x"""
+"""Local kernels made of others: step sizes drawn afresh for each step, and the metric that a mixture has learned.
+
+Both keep what the kernel inside leaves invariant. Jittered step sizes: Neal (2011), section 5.5.2.
+"""
+
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from flowmcmc.base import LocalKernel, SamplingAlgorithm
-from flowmcmc.ground.arguments import check_local, check_numbers
-from flowmcmc.kernels.scaled import asks_for
+from flowmcmc.base import Flow, LocalKernel, SamplingAlgorithm
+from flowmcmc.ground.arguments import check_local, check_numbers, hashable
+from flowmcmc.kernels.scaled import LocalConstructor, needs_of
 
 __all__ = ["jittered", "within_modes"]
 
@@ -24,6 +29,11 @@ def jittered(local: LocalKernel, *, lowest: float = 0.02) -> LocalKernel:
     lowest
         In (0, 1).
 
+    Returns
+    -------
+    LocalConstructor
+        Used wherever `local` could be; it needs what `local` needs.
+
     Raises
     ------
     ValueError
@@ -33,40 +43,57 @@ def jittered(local: LocalKernel, *, lowest: float = 0.02) -> LocalKernel:
     check_numbers({"lowest": lowest})
     if not 0 < lowest < 1:
         raise ValueError(f"lowest must lie between 0 and 1, got {lowest}.")
+    return build_jittered(hashable(local), float(lowest))
 
-    def constructor(logdensity_fn, step_size, inverse_mass_matrix, scale):
-        known = {"inverse_mass_matrix": inverse_mass_matrix, "scale": scale}
-        options = {name: value for name, value in known.items() if asks_for(local, name)}
 
+@lru_cache(maxsize=64)
+def build_jittered(local: LocalKernel, lowest: float) -> LocalConstructor:
+    """One for equal arguments, so that what is compiled for it is found again."""
+
+    def build(logdensity_fn, step_size, **needed):
         def step(rng_key, state):
             key_size, key_step = jax.random.split(rng_key)
             share = jnp.exp(jnp.log(lowest) * jax.random.uniform(key_size)).astype(step_size.dtype)
-            return local(logdensity_fn, share * step_size, **options).step(key_step, state)
+            return local(logdensity_fn, share * step_size, **needed).step(key_step, state)
 
-        return SamplingAlgorithm(local(logdensity_fn, step_size, **options).init, step)
+        return SamplingAlgorithm(local(logdensity_fn, step_size, **needed).init, step)
 
-    return constructor
+    return LocalConstructor(build, needs_of(local))
 
 
-def within_modes(local: LocalKernel) -> LocalKernel:
-    r"""The same kernel with the covariance within the components of the sampler's own mixture as its metric.
+@lru_cache(maxsize=64)
+def within_modes(local: LocalKernel, flow: Flow) -> LocalKernel:
+    r"""The same kernel with the covariance within modes that the sampler's own flow has learned as its metric.
 
-    With weights pi_k and covariances C_k of the components in use, the inverse mass matrix is sum_k pi_k C_k: chains
-    know how wide a mode is in each direction, however far others are. For flows whose parameters are `FlowParams`
-    without layers.
+    With weights pi_k and covariances C_k of a mixture's components in use, the inverse mass matrix is sum_k pi_k C_k:
+    chains know how wide a mode is in each direction, however far others are.
 
     Parameters
     ----------
     local
         Constructor that takes an ``inverse_mass_matrix``, such as ``partial(blackjax.hmc, num_integration_steps=8)``.
+    flow
+        The sampler's, with a `metric`.
+
+    Returns
+    -------
+    LocalConstructor
+        Used wherever `local` could be.
     """
     check_local(local)
+    others = tuple(name for name in needs_of(local) if name != "inverse_mass_matrix")
+    assert flow.metric is not None
+    metric_of = flow.metric
 
-    def constructor(logdensity_fn, step_size, scale, params):
-        weights, roots = jnp.exp(params.mixture.log_weights), params.mixture.cholesky
-        whole = params.affine.scale[:, None] * params.affine.cholesky / ravel_pytree(scale)[0][:, None]
-        metric = whole @ jnp.einsum("k,kij,klj->il", weights, roots, roots) @ whole.T
-        options = {"scale": scale} if asks_for(local, "scale") else {}
-        return local(logdensity_fn, step_size, inverse_mass_matrix=(metric + metric.T) / 2, **options)
+    def build(logdensity_fn, step_size, *, scale, params, **needed):
+        offered = needed | {"scale": scale, "params": params}
+        unit = ravel_pytree(scale)[0]
+        metric = metric_of(params) / unit[:, None] / unit[None]
+        return local(
+            logdensity_fn,
+            step_size,
+            inverse_mass_matrix=(metric + metric.T) / 2,
+            **{name: offered[name] for name in others},
+        )
 
-    return constructor
+    return LocalConstructor(build, tuple({"scale", "params", *others}))

@@ -8,14 +8,15 @@ so that its draws, mapped forward, follow p. It does not jump between modes that
 Reference: Hoffman et al., arXiv 1903.03704; for energy-based models Nijkamp et al., arXiv 2006.06897.
 """
 
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from flowmcmc.base import Flow, LocalKernel, PyTree, SamplingAlgorithm
-from flowmcmc.ground.arguments import check_has, check_local
-from flowmcmc.kernels import scaled as local_kernel
+from flowmcmc.base import Bijection, Flow, LocalKernel, PyTree, SamplingAlgorithm
+from flowmcmc.ground.arguments import check_has, check_local, hashable
+from flowmcmc.kernels.scaled import LocalConstructor, scaled_kernel
 
 __all__ = ["NeutraState", "neutra"]
 
@@ -40,6 +41,11 @@ def neutra(local: LocalKernel, flow: Flow, params: PyTree = None) -> LocalKernel
         Its parameters, fixed. None: those of the sampler's own flow at the time, which must be `flow`. The step size is
         in latent units, where the flow's own draws have order one.
 
+    Returns
+    -------
+    LocalConstructor
+        Also to be called directly, as below.
+
     Raises
     ------
     ValueError
@@ -54,9 +60,18 @@ def neutra(local: LocalKernel, flow: Flow, params: PyTree = None) -> LocalKernel
     check_has("flow", flow, ("bijection",), "a Flow, such as flowmcmc.real_nvp(position)")
     if flow.bijection is None:
         raise ValueError("flow has no bijection: neutra needs Flow(..., bijection=Bijection(forward, inverse)).")
-    forward, inverse = flow.bijection
+    if params is None:
+        return build_neutra(hashable(local), hashable(flow.bijection))
+    with_flow_params = build_neutra(hashable(local), hashable(flow.bijection)).build
+    return LocalConstructor(partial(with_flow_params, params=params), ("scale",))
 
-    def with_params(logdensity_fn, step_size, params, scale=None):
+
+@lru_cache(maxsize=64)
+def build_neutra(local: LocalKernel, bijection: Bijection) -> LocalConstructor:
+    """With the sampler's own parameters; one for equal arguments, so that what is compiled for it is found again."""
+    forward, inverse = bijection
+
+    def build(logdensity_fn, step_size, *, params, scale=None):
         def to_units(position):  # of `scale`, in which a round hands the density and the positions over
             return position if scale is None else jax.tree.map(jnp.divide, position, scale)
 
@@ -67,15 +82,15 @@ def neutra(local: LocalKernel, flow: Flow, params: PyTree = None) -> LocalKernel
             position, log_det = forward(params, z)
             return logdensity_fn(to_units(position)) + log_det
 
-        def build(z):
-            return local_kernel.build(local, latent_logdensity, step_size, jax.tree.map(jnp.ones_like, z))
+        def latent_kernel(z):
+            return scaled_kernel(local, latent_logdensity, step_size, jax.tree.map(jnp.ones_like, z))
 
         def init(position, rng_key=None):
             z, _ = inverse(params, from_units(position))
-            return NeutraState(position, build(z).init(z, rng_key))
+            return NeutraState(position, latent_kernel(z).init(z, rng_key))
 
         def step(rng_key, state):
-            latent, info = build(state.latent.position).step(rng_key, state.latent)
+            latent, info = latent_kernel(state.latent.position).step(rng_key, state.latent)
             old, new = jax.tree.leaves(state.latent.position), jax.tree.leaves(latent.position)
             # NaN differs from itself: a latent point that the flow cannot give has not moved
             has_moved = jnp.array([jnp.any((a != b) & ~jnp.isnan(b)) for a, b in zip(old, new)]).any()
@@ -86,6 +101,4 @@ def neutra(local: LocalKernel, flow: Flow, params: PyTree = None) -> LocalKernel
 
         return SamplingAlgorithm(init, step)
 
-    if params is None:
-        return with_params
-    return lambda logdensity_fn, step_size, scale=None: with_params(logdensity_fn, step_size, params, scale)
+    return LocalConstructor(build, ("scale", "params"))

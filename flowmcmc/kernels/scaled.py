@@ -1,15 +1,18 @@
 """The local kernel: any BlackJAX algorithm, run in coordinates where every chain coordinate has unit scale.
 
 A constructor ``(logdensity_fn, step_size) -> SamplingAlgorithm`` is given the density of y = x / scale. That is a
-diagonal metric for every kernel, MALA included, and leaves BlackJAX unchanged. A constructor that asks for an
-``inverse_mass_matrix`` (HMC, NUTS) gets ones, the same metric in these coordinates; one that asks for ``scale``
-or ``params`` (`neutra`, `within_modes`) gets those. Scales are powers of two, so that
-going there and back is exact: a rejected position stays the same to the last bit.
+diagonal metric for every kernel, MALA included, and leaves BlackJAX unchanged. What else a constructor needs it says
+itself (`LocalConstructor`), or has a parameter for that nobody else could fill: an ``inverse_mass_matrix`` (HMC, NUTS;
+it gets ones, the same metric in these coordinates), ``scale``, or the flow's ``params``. A parameter with a default
+keeps it. Scales are powers of two, so that going there and back is exact: a rejected position stays the same to the
+last bit.
 """
 
 import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +21,29 @@ from jax.flatten_util import ravel_pytree
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.ground.trees import is_nonconstant
 
-__all__ = ["LocalState", "build", "count_divergences", "pooled_scale"]
+__all__ = ["LocalConstructor", "LocalState", "count_divergences", "needs_of", "pooled_scale", "scaled_kernel"]
+
+OFFERED = ("inverse_mass_matrix", "scale", "params")
+
+
+@dataclass(frozen=True)
+class LocalConstructor:
+    """A constructor of local kernels that says what it `needs` beside a density and a step size.
+
+    Attributes
+    ----------
+    build
+        ``(logdensity_fn, step_size, **needed) -> SamplingAlgorithm``.
+    needs
+        Names of what it is given: ``"inverse_mass_matrix"`` and ``"scale"``, of the coordinates that the density is in,
+        and ``"params"``, those of the sampler's flow.
+    """
+
+    build: Callable[..., SamplingAlgorithm]
+    needs: tuple[str, ...]
+
+    def __call__(self, logdensity_fn: LogDensity, step_size: Array, **needed) -> SamplingAlgorithm:
+        return self.build(logdensity_fn, step_size, **needed)
 
 
 class LocalState(NamedTuple):
@@ -28,7 +53,7 @@ class LocalState(NamedTuple):
     kernel_state: NamedTuple
 
 
-def build(
+def scaled_kernel(
     local: LocalKernel, logdensity_fn: LogDensity, step_size: Array, scale: PyTree, params: PyTree = None
 ) -> SamplingAlgorithm:
     """`local` on the scaled density; positions go in and come out unscaled.
@@ -44,17 +69,26 @@ def build(
     scale
         Powers of two, a pytree like a position.
     params
-        Parameters of the flow, for a constructor that asks for them (`neutra` without its own).
+        Parameters of the flow, for a constructor that needs them (`neutra` without its own).
+
+    Returns
+    -------
+    SamplingAlgorithm
+        Of one chain, with a `LocalState`.
+
+    Raises
+    ------
+    TypeError
+        If `local` wants more than it is offered.
     """
 
     def scaled_logdensity(y):
         value = logdensity_fn(jax.tree.map(jnp.multiply, y, scale))
         return jnp.where(value == jnp.inf, -jnp.inf, value)  # BlackJAX rejects NaN by itself, but accepts +inf
 
-    known = {"inverse_mass_matrix": jnp.ones_like(ravel_pytree(scale)[0]), "scale": scale, "params": params}
-    options = {name: value for name, value in known.items() if asks_for(local, name)}
+    offered = {"inverse_mass_matrix": jnp.ones_like(ravel_pytree(scale)[0]), "scale": scale, "params": params}
     try:
-        algorithm = local(scaled_logdensity, step_size, **options)
+        algorithm = local(scaled_logdensity, step_size, **{name: offered[name] for name in needs_of(local)})
     except TypeError as error:
         raise TypeError(
             f"local cannot be built from a density and a step size: {error}. Fix what else it asks for, as in "
@@ -71,15 +105,19 @@ def build(
     return SamplingAlgorithm(init, step)
 
 
-def asks_for(local: LocalKernel, name: str) -> bool:
-    """Whether `name` is a parameter that is still open."""
-    given = set()
-    while isinstance(local, partial):
-        given |= set(local.keywords)
-        local = local.func
+def needs_of(local: LocalKernel) -> tuple[str, ...]:
+    """What of `OFFERED` a constructor needs: what it says itself, else parameters without a default and still open."""
+    given, constructor = set(), local
+    while isinstance(constructor, partial):
+        given |= set(constructor.keywords)
+        constructor = constructor.func
+    constructor = getattr(constructor, "wrapped", constructor)  # of what has no hash
+    if isinstance(constructor, LocalConstructor):
+        return tuple(name for name in constructor.needs if name not in given)
     # BlackJAX's top-level names are objects whose signature is that of `differentiable`
-    parameters = inspect.signature(getattr(local, "differentiable", local)).parameters
-    return name in parameters and name not in given
+    parameters: Any = inspect.signature(getattr(constructor, "differentiable", constructor)).parameters
+    is_open = lambda name: name in parameters and parameters[name].default is inspect.Parameter.empty
+    return tuple(name for name in OFFERED if is_open(name) and name not in given)
 
 
 def count_divergences(info) -> Array:

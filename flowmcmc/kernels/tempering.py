@@ -7,7 +7,6 @@ moves is that of the particles, and their step size follows their acceptance. De
 """
 
 from collections.abc import Callable
-from functools import lru_cache, partial
 from typing import NamedTuple
 
 import blackjax
@@ -18,10 +17,11 @@ from blackjax.smc import adaptive_tempered, resampling
 from tqdm import tqdm
 
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree
-from flowmcmc.ground.arguments import as_key, check_counts, check_local, check_numbers, hashable
+from flowmcmc.ground.arguments import check_counts, check_local, check_numbers, hashable
 from flowmcmc.ground.checks import check_start
-from flowmcmc.ground.compiling import compiler_options, strongly_typed
-from flowmcmc.kernels import scaled as local_kernel
+from flowmcmc.ground.compiling import compile_for, strongly_typed
+from flowmcmc.ground.conversions import as_key
+from flowmcmc.kernels.scaled import pooled_scale, scaled_kernel
 
 __all__ = ["Particles", "is_density", "tempered_smc"]
 
@@ -105,14 +105,12 @@ def tempered_smc(
     for name, value in shares.items():
         if not 0 < value < 1:
             raise ValueError(f"{name} must lie between 0 and 1, got {value}.")
-    rng_key, logdensity_fn = as_key(rng_key), hashable(logdensity_fn)
+    rng_key = as_key(rng_key)
     check_start(jax.random.fold_in(rng_key, 0), logdensity_fn, start)
     key_start, key_run = (jax.random.fold_in(rng_key, index) for index in (1, 2))
-    options = (num_local_steps, target_ess, target_acceptance_rate)
-    plain = getattr(local, "differentiable", local)  # BlackJAX's top-level names cannot be hashed
-    stage = compile_stage(logdensity_fn, hashable(start.log_prob), plain, *options)
-    draw = lambda key: jax.vmap(start.sample)(jax.random.split(key, num_particles))
-    particles = jax.jit(draw, compiler_options=compiler_options(is_brief=True))(key_start)
+    moves = Moves(hashable(local), num_local_steps, target_ess, target_acceptance_rate)
+    stage = compile_for(temper_once, logdensity_fn, start.log_prob, static=(moves,))
+    particles = compile_for(draw_particles, start.sample, static=(num_particles,), is_brief=True)(key_start)
     dtype = jax.tree.leaves(particles)[0].dtype
     state, step_size = strongly_typed((adaptive_tempered.init(particles), jnp.array(0.1, dtype)))
     log_z, lambdas, rates = 0.0, [0.0], []
@@ -133,42 +131,46 @@ def tempered_smc(
     )
 
 
-@lru_cache(maxsize=16)
-def compile_stage(
-    logdensity_fn: LogDensity,
-    start_log_prob: Callable,
-    local: LocalKernel,
-    num_local_steps: int,
-    target_ess: float,
-    target_acceptance_rate: float,
-) -> Callable:
-    """One stage: resample, move at this lambda, raise it and weigh; ``(rng_key, state, step_size)`` to the new state
-    and step size, the gain of log Z, and the acceptance rate."""
+def draw_particles(num_particles: int, draw: Callable, rng_key: Array) -> PyTree:
+    """Of the density to start from, particle axis first."""
+    return jax.vmap(draw)(jax.random.split(rng_key, num_particles))
+
+
+class Moves(NamedTuple):
+    """Of one stage, as in `tempered_smc`."""
+
+    local: LocalKernel
+    num_local_steps: int
+    target_ess: float
+    target_acceptance_rate: float
+
+
+def temper_once(
+    moves: Moves, logdensity_fn: LogDensity, start_log_prob: Callable, rng_key: Array, state, step_size: Array
+):
+    """One stage: resample, move at this lambda, raise it and weigh. The new state and step size, the gain of log Z, and
+    the acceptance rate."""
 
     def log_ratio(position):
         ratio = logdensity_fn(position) - start_log_prob(position)
         return jnp.where(jnp.isfinite(ratio), ratio, IMPOSSIBLE)
 
-    @partial(jax.jit, compiler_options=compiler_options())
-    def stage(rng_key, state, step_size):
-        scale = local_kernel.pooled_scale(state.particles, state.weights)
+    scale = pooled_scale(state.particles, state.weights)
 
-        def algorithm(tempered: Callable):
-            return local_kernel.build(local, tempered, step_size, scale)
+    def algorithm(tempered: Callable):
+        return scaled_kernel(moves.local, tempered, step_size, scale)
 
-        kernel = adaptive_tempered.build_kernel(
-            start_log_prob,
-            log_ratio,
-            lambda key, inner, tempered: algorithm(tempered).step(key, inner),
-            lambda position, tempered: algorithm(tempered).init(position),
-            resampling.systematic,
-            target_ess,
-        )
-        new, info = kernel(rng_key, state, num_local_steps, {})
-        rates = getattr(info.update_info, "acceptance_rate", jnp.full((), target_acceptance_rate))
-        rate = jnp.mean(jnp.where(jnp.isnan(rates), 0.0, rates))
-        # acceptance falls by some 0.4 for each factor of e, so that this goes most of the way and does not swing
-        new_step_size = step_size * jnp.exp(3 * (rate - target_acceptance_rate))
-        return strongly_typed((new, new_step_size.astype(step_size.dtype), info.log_likelihood_increment, rate))
-
-    return stage
+    kernel = adaptive_tempered.build_kernel(
+        start_log_prob,
+        log_ratio,
+        lambda key, inner, tempered: algorithm(tempered).step(key, inner),
+        lambda position, tempered: algorithm(tempered).init(position),
+        resampling.systematic,
+        moves.target_ess,
+    )
+    new, info = kernel(rng_key, state, moves.num_local_steps, {})
+    rates = getattr(info.update_info, "acceptance_rate", jnp.full((), moves.target_acceptance_rate))
+    rate = jnp.mean(jnp.where(jnp.isnan(rates), 0.0, rates))
+    # acceptance falls by some 0.4 for each factor of e, so that this goes most of the way and does not swing
+    new_step_size = step_size * jnp.exp(3 * (rate - moves.target_acceptance_rate))
+    return strongly_typed((new, new_step_size.astype(step_size.dtype), info.log_likelihood_increment, rate))

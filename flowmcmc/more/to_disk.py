@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from flowmcmc.ground.arguments import check_counts, check_result
-from flowmcmc.ground.trees import digest
+from flowmcmc.ground.leaves import digest
 from flowmcmc.reading.datatree import to_datatree
 from flowmcmc.result import SampleResult
 from flowmcmc.running.checkpoint import Checkpoint, place_like

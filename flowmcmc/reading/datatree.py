@@ -7,7 +7,7 @@ import numpy as np
 
 from flowmcmc.ground.arguments import describe_value
 from flowmcmc.ground.checks import check_names
-from flowmcmc.ground.trees import leaf_names
+from flowmcmc.ground.leaves import leaf_names
 from flowmcmc.running.run import Trace
 
 __all__ = ["to_datatree"]

@@ -8,9 +8,11 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from flowmcmc.ground.arguments import as_key, check_counts, check_result, check_tree
-from flowmcmc.ground.trees import concatenate_coordinates
+from flowmcmc.ground.arguments import check_counts, check_result, check_tree
+from flowmcmc.ground.conversions import as_key
+from flowmcmc.ground.leaves import concatenate_coordinates
 from flowmcmc.reading.modes import find_modes
+from flowmcmc.reading.waits import longest_run
 from flowmcmc.reading.weights import effective_fraction, flow_log_weights, tail_shape
 
 __all__ = ["Importance", "ModeWeights", "importance", "mode_weights", "nested_rhat", "rejections"]
@@ -166,12 +168,6 @@ def rejections(datatree):
             longest_run, stats["num_flow_accepted"] == 0, input_core_dims=[["draw"]], vectorize=True
         )
     return xr.Dataset(found)
-
-
-def longest_run(is_rejected: np.ndarray) -> int:
-    """Length of the longest run of True."""
-    breaks = np.flatnonzero(np.concatenate([[True], ~is_rejected, [True]]))
-    return int(np.diff(breaks).max() - 1)
 
 
 def importance(result, *, num_draws: int = 4000, rng_key=0) -> Importance:

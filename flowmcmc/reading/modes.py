@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from flowmcmc.flows.em import fit_mixture
 from flowmcmc.flows.mixture import Mixture, component_log_probs, standard
+from flowmcmc.ground.conversions import as_key
 
 __all__ = ["find_modes"]
 
@@ -35,8 +36,6 @@ def find_modes(draws: np.ndarray, *, rng_key=0) -> np.ndarray:
     rng_key
         An int seed or JAX key; at most 6000 rows, picked with it, take part in the fit.
     """
-    from flowmcmc.ground.arguments import as_key
-
     key_rows, key_fit = jax.random.split(as_key(rng_key))
     scale = np.where(draws.std(0) > 0, draws.std(0), 1.0)
     points = (draws - draws.mean(0)) / scale

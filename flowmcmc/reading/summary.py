@@ -7,13 +7,7 @@ import numpy as np
 
 from flowmcmc.ground.arguments import check_tree
 from flowmcmc.reading.diagnostics import Importance, ModeWeights, importance, mode_weights, rejections
-from flowmcmc.reading.problems import (
-    convergence_problems,
-    edge_problems,
-    flow_problems,
-    kernel_problems,
-    mode_problems,
-)
+from flowmcmc.reading.problems import convergence_problems, edge_problems, flow_problems, kernel_problems, mode_problems
 
 __all__ = ["Summary", "summary"]
 

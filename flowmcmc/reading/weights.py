@@ -7,8 +7,6 @@ with shares s1 of target draws and s2 of flow draws: each is an estimate (log Z,
 Statistica Sinica 6 (1996); errors of Frühwirth-Schnatter, Econometrics Journal 7 (2004).
 """
 
-from collections.abc import Callable
-from functools import lru_cache
 from typing import cast
 
 import jax
@@ -16,8 +14,8 @@ import numpy as np
 from scipy.optimize import root_scalar
 from scipy.special import expit
 
-from flowmcmc.base import Array, Flow, PyTree
-from flowmcmc.ground.arguments import hashable
+from flowmcmc.base import Array, Flow, LogDensity, PyTree
+from flowmcmc.ground.compiling import compile_for
 
 __all__ = [
     "bridge",
@@ -41,34 +39,30 @@ def flow_log_weights(rng_key: Array, logdensity_fn, flow: Flow, params, num_draw
 
 def flow_draws(rng_key: Array, logdensity_fn, flow: Flow, params, num_draws: int) -> tuple[PyTree, Array]:
     """Fresh flow draws, leaves (n, ...), and their log p - log q (n,)."""
-    return compile_weights(hashable(logdensity_fn), hashable(flow))[0](jax.random.split(rng_key, num_draws), params)
+    return compile_for(weigh_flow, logdensity_fn, static=(flow,))(jax.random.split(rng_key, num_draws), params)
 
 
 def target_log_weights(draws, logdensity_fn, flow: Flow, params) -> np.ndarray:
     """log p - log q of draws of the target, (chain, draw)."""
-    return np.asarray(compile_weights(hashable(logdensity_fn), hashable(flow))[1](draws, params), float)
+    return np.asarray(compile_for(weigh_target, logdensity_fn, static=(flow,))(draws, params), float)
 
 
-@lru_cache(maxsize=16)  # static arguments of `jax.jit` would be kept for ever, with all their data
-def compile_weights(logdensity_fn: Callable, flow: Flow) -> tuple[Callable, Callable]:
-    """``(rng_keys, params) -> (draws, log weights)`` of the flow, and ``(draws, params) -> log weights`` of chains."""
+def weigh_flow(flow: Flow, logdensity_fn: LogDensity, rng_keys: Array, params: PyTree) -> tuple[PyTree, Array]:
+    """A draw of the flow for each key, and its log weight."""
 
-    def one(rng_key, params):
+    def one(rng_key):
         position, log_prob = flow.sample_and_log_prob(rng_key, params)
         return position, logdensity_fn(position) - log_prob
 
-    @jax.jit
-    def on_flow(rng_keys, params):
-        return jax.lax.map(lambda rng_key: one(rng_key, params), rng_keys, batch_size=BATCH)
+    return jax.lax.map(one, rng_keys, batch_size=BATCH)
 
-    @jax.jit
-    def on_target(draws, params):
-        shape = jax.tree.leaves(draws)[0].shape[:2]
-        flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
-        weigh = lambda position: logdensity_fn(position) - flow.log_prob(params, position)
-        return jax.lax.map(weigh, flat, batch_size=BATCH).reshape(shape)
 
-    return on_flow, on_target
+def weigh_target(flow: Flow, logdensity_fn: LogDensity, draws: PyTree, params: PyTree) -> Array:
+    """Log weights of draws (chain, draw, ...)."""
+    shape = jax.tree.leaves(draws)[0].shape[:2]
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
+    weigh = lambda position: logdensity_fn(position) - flow.log_prob(params, position)
+    return jax.lax.map(weigh, flat, batch_size=BATCH).reshape(shape)
 
 
 def forward(log_weights: np.ndarray) -> tuple[float, float]:

@@ -20,10 +20,10 @@ import numpy as np
 
 from flowmcmc.base import PyTree, SamplingAlgorithm
 from flowmcmc.ground.devices import mesh_of
-from flowmcmc.ground.trees import digest
+from flowmcmc.ground.leaves import digest
 from flowmcmc.running.run import CHUNK_SIZE, RunState, keep_all, run
 
-__all__ = ["Checkpoint", "drawn", "make_writable", "place_like"]
+__all__ = ["Checkpoint", "draw_in_blocks", "load_or_compute", "make_writable", "place_like"]
 
 MEND = "Remove it and all blocks of draws after it, and the run goes on from what was before."
 
@@ -115,18 +115,22 @@ class Checkpoint:
             raise ValueError(f"checkpoint {path} does not hold what was written there: it was altered. {MEND}")
         return jax.tree.unflatten(structure, leaves)
 
-    def kept(self, name: str, compute: Callable, like: PyTree) -> Any:
-        """What is there by that name, structured like `like`; else ``compute()``, which then is."""
-        if (found := self.load(name, lambda: like)) is None:
-            self.save(name, found := compute())
-        return found
-
     def blocks(self) -> list[int]:
         """Rounds done at the end of each block of draws, in order."""
         return sorted(int(path.name.removeprefix("draws-")) for path in self.folder.glob("draws-*[0-9]"))
 
 
-def drawn(
+def load_or_compute(store: Checkpoint | None, name: str, compute: Callable, make_like: Callable) -> Any:
+    """What a stage of a run has left in the folder, structured like ``make_like()``; else ``compute()``, which is kept
+    there if there is a folder."""
+    if store is None:
+        return compute()
+    if (found := store.load(name, make_like)) is None:
+        store.save(name, found := compute())
+    return found
+
+
+def draw_in_blocks(
     store: Checkpoint, rng_key, algorithm: SamplingAlgorithm, state: RunState, num_rounds: int, every: int, progress_bar
 ):
     """`run` in blocks of `every` rounds, each kept, after those that are there. The state and the whole trace.

@@ -9,11 +9,12 @@ import jax
 import numpy as np
 
 from flowmcmc.base import Flow, PyTree
-from flowmcmc.ground.trees import describe_shapes, digest, leaf_names
+from flowmcmc.ground.compiling import output_shape
+from flowmcmc.ground.leaves import describe_shapes, digest, leaf_names
 
 __all__ = ["describe_flow", "describe_option", "describe_run"]
 
-FORMAT = 2
+FORMAT = 3
 
 
 def describe_run(rng_key, logdensity_fn: Callable, positions: PyTree, options: dict) -> dict:
@@ -45,6 +46,7 @@ def describe_option(value: Any) -> Any:
     if isinstance(value, (bool, int, float, str, np.number)):
         return value
     value = getattr(value, "differentiable", value)  # BlackJAX's top-level names are objects
+    value = getattr(value, "build", value)  # of a `LocalConstructor`
     name = getattr(value, "__qualname__", type(value).__qualname__)
     return f"{getattr(value, '__module__', type(value).__module__)}.{name}"
 
@@ -53,4 +55,4 @@ def describe_flow(flow: Flow | None, position: PyTree) -> str:
     """The shapes of a flow's parameters."""
     if flow is None:
         return "default"
-    return describe_shapes(jax.eval_shape(flow.init, jax.random.key(0), position))
+    return describe_shapes(output_shape(flow.init, jax.random.key(0), position))

@@ -1,13 +1,15 @@
 """Driving a sampler on the host: compiled chunks of rounds, a progress bar, interruption and exact resumption.
 
 Round t uses the key ``fold_in(rng_key, t)``, so that a run in pieces is the unbroken run, bit for bit. One function of
-a dynamic number of rounds is compiled and serves every chunk; chunks grow to about half a second each.
+a dynamic number of rounds is compiled and serves every chunk; chunks grow to about half a second each. What a chunk has
+kept is fetched, and no more than that, while the next one runs.
 """
 
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -16,11 +18,13 @@ import numpy as np
 from tqdm import tqdm
 
 from flowmcmc.base import Array, PyTree, SamplingAlgorithm
-from flowmcmc.ground.arguments import as_arrays, as_key, check_counts, check_sampler
-from flowmcmc.ground.compiling import compiler_options, strongly_typed
-from flowmcmc.ground.devices import mesh_context, mesh_of, replicate
+from flowmcmc.ground.arguments import check_counts, check_sampler
+from flowmcmc.ground.compiling import compile_for, strongly_typed
+from flowmcmc.ground.conversions import as_arrays, as_key
+from flowmcmc.ground.devices import mesh_of
+from flowmcmc.ground.sharding import mesh_context, replicate
 
-__all__ = ["RunState", "Trace", "run"]
+__all__ = ["RunState", "Trace", "compile_chunk", "fetch_rows", "keep_all", "keep_info", "no_rounds", "run"]
 
 CHUNK_SECONDS = 0.5
 CHUNK_SIZE = 100
@@ -107,76 +111,122 @@ def run(
 
 
 def run_chunks(rng_key, algorithm, positions, num_rounds, keep, chunk_size, progress_bar) -> tuple[RunState, Any]:
-    """`run` on the mesh in use."""
-    state = positions if isinstance(positions, RunState) else init_state(rng_key, algorithm, positions)
+    """`run` on the mesh in use. What a chunk has kept is fetched while the next one runs."""
+    begun = positions if isinstance(positions, RunState) else init_state(rng_key, algorithm, positions)
     advance = compile_chunk(algorithm.step, keep, chunk_size)
-    first, pieces, size = state.round, [], 1
+    launched, last, size = begun, begun.round + num_rounds, 1
+    running: deque[Chunk] = deque()
+    fetched: list[tuple[Chunk, Any]] = []
     label = progress_bar if isinstance(progress_bar, str) else None
     with tqdm(total=num_rounds, desc=label, disable=not progress_bar, leave=False) as bar:
         try:
-            while (done := state.round - first) < num_rounds:
-                size = min(size, chunk_size, num_rounds - done)
-                began = time.perf_counter()
-                sampler, kept = advance(rng_key, state.sampler, state.round, size)
-                piece = first_rows(kept, size)
-                seconds = time.perf_counter() - began
-                pieces.append(piece)
-                state = RunState(state.round + size, sampler)
-                bar.update(size)
+            before = time.perf_counter()
+            while launched.round < last or running:
+                # a second chunk behind the one that runs, once it is known how long a round takes
+                while launched.round < last and len(running) < (2 if fetched else 1):
+                    chunk = min(size, chunk_size, last - launched.round)
+                    sampler, kept = advance(rng_key, launched.sampler, launched.round, chunk)
+                    launched = RunState(launched.round + chunk, sampler)
+                    running.append(Chunk(launched, kept, chunk))
+                fetch_next(running, fetched)
+                seconds, before = time.perf_counter() - before, time.perf_counter()
+                chunk, piece = fetched[-1]
+                bar.update(chunk.size)
                 bar.set_postfix(progress_postfix(piece))
-                # the first chunk is slow because it compiles
-                size = 2 * size if seconds < CHUNK_SECONDS or len(pieces) == 1 else max(1, size // 2)
+                # the first chunk is slow because it compiles; several processes must agree, whatever their clocks say
+                is_short = seconds < CHUNK_SECONDS or len(fetched) == 1 or jax.process_count() > 1
+                size = 2 * chunk.size if is_short else max(1, chunk.size // 2)
         except KeyboardInterrupt:
+            while running:
+                fetch_next(running, fetched)
+            done = sum(chunk.size for chunk, _ in fetched)
             warnings.warn(
-                f"interrupted after {state.round - first} of {num_rounds} rounds; returning what was done so far.",
-                stacklevel=2,
+                f"interrupted after {done} of {num_rounds} rounds; returning what was done so far.", stacklevel=3
             )
-    if not pieces:
-        shapes = jax.eval_shape(advance, rng_key, state.sampler, state.round, 0)[1]
-        pieces = [jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape[1:]), leaf.dtype), shapes)]
-    # Ctrl-C may have fallen between keeping a piece and counting it
-    done = state.round - first
-    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves)[:done], *pieces)
+    if not fetched:
+        return begun, no_rounds(algorithm.step, keep, begun.sampler)
+    return fetched[-1][0].state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *(piece for _, piece in fetched))
 
 
-def first_rows(kept: PyTree, size: int) -> PyTree:
-    """On the host; copies where there are more, since a view would keep the memory of all."""
-    rows = jax.tree.map(np.asarray, kept)
-    return jax.tree.map(lambda leaf: leaf if len(leaf) == size else leaf[:size].copy(), rows)
+def no_rounds(step: Callable, keep: Callable, state: Any) -> Any:
+    """What is kept of no round at all, for a run that is interrupted before its first."""
+    shapes = jax.eval_shape(lambda state: keep(*step(jax.random.key(0), state)), state)
+    return jax.tree.map(lambda leaf: np.zeros((0, *leaf.shape), leaf.dtype), shapes)
+
+
+class Chunk(NamedTuple):
+    """Rounds handed to the device: the `state` after them, room for what they `kept`, and how many there are."""
+
+    state: RunState
+    kept: PyTree
+    size: int
+
+
+def fetch_next(running: deque, fetched: list) -> None:
+    """Bring home what the oldest chunk has kept; a Ctrl-C in between neither loses nor repeats it."""
+    chunk = running[0]
+    if not (fetched and fetched[-1][0] is chunk):
+        fetched.append((chunk, fetch_rows(chunk.kept, chunk.size)))
+    running.popleft()
+
+
+def fetch_rows(kept: PyTree, size: int) -> PyTree:
+    """The first `size` rows of each leaf, on the host, and nothing else of a device's memory: it hands over stretches
+    of 1, 2, 4, ... rows, so that few programs cut them out. A CPU shares its memory; what is needed of it is copied,
+    since a view would keep all of it."""
+    room = max((len(leaf) for leaf in jax.tree.leaves(kept)), default=size)
+    if jax.default_backend() == "cpu" or size == room:
+        rows = jax.tree.map(np.asarray, kept)
+        return jax.tree.map(lambda leaf: leaf if len(leaf) == size else leaf[:size].copy(), rows)
+    pieces, first = [], 0
+    for power in reversed(range(size.bit_length())):
+        if size >> power & 1:
+            pieces.append(cut_rows(kept, first, num_rows=1 << power))
+            first += 1 << power
+    return jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *pieces)
+
+
+@partial(jax.jit, static_argnames="num_rows")
+def cut_rows(kept: PyTree, first: Array, *, num_rows: int) -> PyTree:
+    """`num_rows` rows of each leaf from `first` on."""
+    return jax.tree.map(lambda leaf: jax.lax.dynamic_slice_in_dim(leaf, first, num_rows), kept)
 
 
 def init_state(rng_key: Array, algorithm: SamplingAlgorithm, positions: PyTree) -> RunState:
     """State before the first round, compiled too."""
-    positions = as_arrays(positions)
-
-    def init(positions, rng_key):
-        return strongly_typed(algorithm.init(positions, rng_key))
-
     # any number apart from the rounds' own
-    return RunState(0, jax.jit(init)(positions, jax.random.fold_in(rng_key, 2**31 - 1)))
+    key = jax.random.fold_in(rng_key, 2**31 - 1)
+    return RunState(0, compile_for(first_state, algorithm.init)(as_arrays(positions), key))
 
 
-@lru_cache(maxsize=16)
+def first_state(init: Callable, positions: PyTree, rng_key: Array) -> Any:
+    """What `init` returns, of types that a step does not change."""
+    return strongly_typed(init(positions, rng_key))
+
+
 def compile_chunk(step: Callable, keep: Callable, chunk_size: int) -> Callable:
     """``(rng_key, state, first_round, num_rounds) -> (state, kept)`` with room for `chunk_size` rounds."""
+    return compile_for(take_rounds, step, static=(keep, chunk_size))
+
+
+def take_rounds(
+    keep: Callable, chunk_size: int, step: Callable, rng_key: Array, state, first: Array, num_rounds: Array
+):
+    """So many rounds from the one numbered `first` on, and what is kept of each."""
 
     def one(rng_key, state, round):
         state, info = step(jax.random.fold_in(rng_key, round), state)
         return state, keep(state, info)
 
-    @partial(jax.jit, compiler_options=compiler_options())
-    def advance(rng_key, state, first, num_rounds):
-        def body(index, carry):
-            state, kept = carry
-            state, new = one(rng_key, state, first + index)
-            return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), kept, new)
+    def body(index, carry):
+        state, kept = carry
+        state, new = one(rng_key, state, first + index)
+        return state, jax.tree.map(lambda rows, row: rows.at[index].set(row), kept, new)
 
-        shapes = jax.eval_shape(one, rng_key, state, first)[1]
-        room = jax.tree.map(lambda leaf: jnp.zeros((chunk_size, *leaf.shape), leaf.dtype), shapes)
-        state, kept = jax.lax.fori_loop(0, num_rounds, body, (state, room))
-        return state, replicate(kept)
-
-    return advance
+    shapes = jax.eval_shape(one, rng_key, state, first)[1]
+    room = jax.tree.map(lambda leaf: jnp.zeros((chunk_size, *leaf.shape), leaf.dtype), shapes)
+    state, kept = jax.lax.fori_loop(0, num_rounds, body, (state, room))
+    return state, replicate(kept)
 
 
 def progress_postfix(piece) -> dict[str, str]:

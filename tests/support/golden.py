@@ -165,6 +165,13 @@ def given_isir():
     )
 
 
+def given_optimizer():
+    import optax
+
+    options = {"num_warmup": 60, "num_chains": 40, "num_particles": 400}
+    return default_run(two_gaussians, seed=4, optimizer=optax.adam(1e-5), **options)
+
+
 def given_neutra():
     import blackjax
     import jax.numpy as jnp
@@ -259,6 +266,7 @@ RUNS = {
     "dict": given_dict,
     "given spline": given_spline,
     "isir": given_isir,
+    "optimizer": given_optimizer,
     "neutra": given_neutra,
     "numpyro model": numpyro_model,
     "numpyro kernel": numpyro_kernel,
@@ -271,6 +279,7 @@ RUNS = {
 def run_alone(name: str) -> dict:
     """One run in a process of its own, in single precision; of two CPU devices where it needs them."""
     environment = {k: v for k, v in os.environ.items() if k != "JAX_ENABLE_X64"} | {"JAX_PLATFORMS": "cpu"}
+    environment["PJRT_NPROC"] = "1"  # sums over arrays that threads share depend on how many there are
     if name == "two devices":
         environment["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
     command = [sys.executable, __file__, "--one", name]
