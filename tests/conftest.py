@@ -33,8 +33,6 @@ def interrupt(monkeypatch):
             advance = compiled(*arguments)
 
             def call(*inputs):
-                if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(inputs)):
-                    return advance.__wrapped__(*inputs)  # asked for shapes alone
                 calls.append(None)
                 if len(calls) == nth:
                     raise KeyboardInterrupt

@@ -12,12 +12,15 @@ from support.targets import funnel, two_modes
 
 import flowmcmc
 from flowmcmc.adaptation.rounds import Tuning
-from flowmcmc.choosing import warmup
-from flowmcmc.choosing.warmup import block_stats, warm_up
+from flowmcmc.choosing import price, warmup
+from flowmcmc.choosing.candidates import Candidate
+from flowmcmc.choosing.price import BlockStats, block_stats
+from flowmcmc.choosing.warmup import WarmUpPlan, warm_up
 from flowmcmc.running.run import Trace, keep_info
 
 OPTIONS = {"num_warmup": 40, "num_samples": 20, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}
 QUIET = {"progress_bar": False}
+MALA = blackjax.mala
 
 
 def starts(num: int = 20):
@@ -32,20 +35,27 @@ def test_a_mixture_that_fits_is_enough():
     assert result.params.layers is None
 
 
-def small_flows(position):
-    return {
-        "mixture": flowmcmc.gaussian_mixture(position),
-        "layers": flowmcmc.real_nvp(position, num_layers=2, hidden=8),
-    }
+def small_candidates(position):
+    layers = flowmcmc.real_nvp(position, num_layers=2, hidden=8)
+    return [Candidate("mixture", mixture_of(position), MALA), Candidate("layers", layers, MALA, price=10.0)]
+
+
+def mixture_of(position):
+    return flowmcmc.gaussian_mixture(position)
+
+
+def never_enough(monkeypatch, **constants):
+    """A mixture is never enough; `constants` of `price` or `warmup` are others too."""
+    for name, value in {"ENOUGH": 1.1, "OFTEN": 1.1, **constants}.items():
+        for module in (price, warmup):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, value)
 
 
 @pytest.mark.parametrize(("min_gain", "taken"), [(0.0, "layers"), (np.inf, "mixture")])
 def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, min_gain, taken):
-    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
-    monkeypatch.setattr(warmup, "OFTEN", 1.1)
-    monkeypatch.setattr(warmup, "STILL_LEARNING", np.inf)
-    monkeypatch.setattr(warmup, "MIN_GAIN", min_gain)
-    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_flows", small_flows)
+    never_enough(monkeypatch, STILL_LEARNING=np.inf, MIN_GAIN=min_gain)
+    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_candidates", small_candidates)
     result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
     assert result.settings["flow"] == taken
     assert result.settings["num_warmup"] == 14 + 14
@@ -54,19 +64,15 @@ def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, mi
 
 
 def test_chains_memory_and_step_size_go_on(monkeypatch):
-    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
-    monkeypatch.setattr(warmup, "OFTEN", 1.1)
-    monkeypatch.setattr(warmup, "STILL_LEARNING", np.inf)
-    monkeypatch.setattr(warmup, "MIN_GAIN", 0.0)
+    never_enough(monkeypatch, STILL_LEARNING=np.inf, MIN_GAIN=0.0)
     states = []
 
     def keep(state, info):
         jax.debug.callback(lambda *counts: states.append(sum(map(int, counts))), *counts_of(state))
         return keep_info(state, info)
 
-    flows = small_flows(jnp.zeros(2))
-    warm = warm_all(flows, keep)
-    assert warm.flow == "layers" and not warm.is_partial and len(warm.trace.info.step_size) == 14
+    warm = warm_all(keep)
+    assert warm.candidate == 1 and not warm.is_partial and len(warm.trace.info.step_size) == 14
     # the starts and the states of all rounds
     assert max(states) == 20 + 14 * 20
     first, second = warm.trace.info.step_size[6:8]
@@ -77,23 +83,23 @@ def counts_of(state):
     return state.training.seen.count, state.training.heldout.count
 
 
-def make_sampler(flow):
-    return flowmcmc.adaptive(two_modes, blackjax.mala, flow, num_train_steps=2)
+def make_sampler(candidate):
+    return flowmcmc.adaptive(two_modes, blackjax.mala, candidate.flow, num_train_steps=2)
 
 
-def make_frozen(flow):
-    return flowmcmc.freeze(two_modes, blackjax.mala, flow, Tuning((), jnp.zeros(()), ()))
+def make_frozen(candidate):
+    return flowmcmc.freeze(two_modes, blackjax.mala, candidate.flow, Tuning((), jnp.zeros(()), ()))
 
 
-def warm_all(flows, keep):
-    makers = make_sampler, make_frozen
-    return warm_up(jax.random.key(0), *makers, flows, starts(), None, 20, keep=keep, progress_bar=False)
+def warm_all(keep):
+    plan = WarmUpPlan(make_sampler, make_frozen, 20, 0.65, keep, False)
+    return warm_up(jax.random.key(0), plan, small_candidates(jnp.zeros(2)), starts(), None)
 
 
 def test_particles_are_remembered():
-    sampler = make_sampler(flowmcmc.gaussian_mixture(jnp.zeros(2)))
+    sampler = make_sampler(small_candidates(jnp.zeros(2))[0])
     known = starts(300)
-    first = warmup.init_with_particles(sampler, jax.random.key(0), starts(), known)
+    first = warmup.init_with_particles(sampler.init, jax.random.key(0), starts(), known)
     assert int(first.training.seen.count + first.training.heldout.count) == 320
 
 
@@ -109,18 +115,17 @@ def test_the_second_half_is_judged():
 @pytest.mark.parametrize(("loss_of_layers", "blocks"), [(1.0, 9), (3.0, 1)])
 def test_layers_train_on_while_they_learn_and_are_ahead(monkeypatch, loss_of_layers, blocks):
     losses = iter(2 * [2.0] + 20 * [loss_of_layers])  # the mixture's is asked for twice
-    monkeypatch.setattr(warmup, "judge", lambda trace: (0.1, 99, False, 1.0, next(losses)))
+    monkeypatch.setattr(warmup, "block_stats", lambda trace: BlockStats(0.1, 99, False, 1.0, next(losses)))
     monkeypatch.setattr(warmup, "STARVED", 1.0)
-    flows = small_flows(jnp.zeros(2))
-    warm = warm_all(flows, keep_info)
+    warm = warm_all(keep_info)
     assert len(warm.trace.info.step_size) == 7 + blocks * 7
 
 
 @pytest.mark.parametrize(("rate", "longest", "rounds"), [(0.5, 25, 7), (0.5, 40, 14), (0.3, 25, 14)])
 def test_some_wait_is_not_worth_layers_if_most_proposals_are_accepted(monkeypatch, rate, longest, rounds):
-    monkeypatch.setattr(warmup, "judge", lambda trace: (rate, longest, False, 0.0, 1.0))
+    monkeypatch.setattr(warmup, "block_stats", lambda trace: BlockStats(rate, longest, False, 0.0, 1.0))
     monkeypatch.setattr(warmup, "STARVED", 1.0)
-    warm = warm_all(small_flows(jnp.zeros(2)), keep_info)
+    warm = warm_all(keep_info)
     assert len(warm.trace.info.step_size) == rounds
 
 
@@ -165,11 +170,10 @@ def test_one_component_goes_on_while_states_are_all_it_lacks(monkeypatch):
     rates = [0.14, 0.31, 0.315, 0.5, 0.03]
     asked = {}
     for name, gets_further, params in (("one", False, one), ("two", False, two), ("further", True, two)):
-        should_continue, verdicts = (
-            warmup.continue_while_gaining(gets_further),
-            iter([(rate, 9, False, 0.0, 0.0) for rate in rates]),
-        )
-        monkeypatch.setattr(warmup, "judge", lambda trace, verdicts=verdicts: next(verdicts))
+        candidate = Candidate(name, mixture_of(jnp.zeros(2)), MALA)
+        should_continue = warmup.continue_while_gaining(candidate, gets_further)
+        verdicts = iter([BlockStats(rate, 9, False, 0.0, 0.0) for rate in rates])
+        monkeypatch.setattr(warmup, "block_stats", lambda trace, verdicts=verdicts: next(verdicts))
         asked[name] = [should_continue(trace, params) for _ in rates]
     assert asked == {
         "one": [True, True, False, False, False],
@@ -184,14 +188,15 @@ def draws(key, shape):
 
 def try_both(monkeypatch, num_components):
     """A mixture is never enough, and there are no layers."""
-    monkeypatch.setattr(warmup, "ENOUGH", 1.1)
-    monkeypatch.setattr(warmup, "OFTEN", 1.1)
+    never_enough(monkeypatch)
 
-    def flows(position):
+    def candidates(position):
         mixture = flowmcmc.gaussian_mixture(position, num_components=num_components)
-        return {"mixture": mixture, "funnel": flowmcmc.funnel_mixture(position)}
+        funnel = flowmcmc.funnel_mixture(position)
+        further = {"price": 2.0, "min_first_gain": 0.03, "follows_ridges": True}
+        return [Candidate("mixture", mixture, MALA), Candidate("funnel", funnel, MALA, **further)]
 
-    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_flows", flows)
+    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_candidates", candidates)
 
 
 def test_a_flow_that_does_not_fit_better_takes_no_round(monkeypatch):

@@ -18,10 +18,11 @@ from flowmcmc import (
     real_nvp,
     spline_flow,
 )
-from flowmcmc.flows import FlowParams, WarpedParams
 from flowmcmc.flows import mixture as base
 from flowmcmc.flows.bend import Bend
+from flowmcmc.flows.layered import FlowParams
 from flowmcmc.flows.marginals import MarginalParams, Marginals
+from flowmcmc.flows.warped import WarpedParams
 
 NVP = partial(real_nvp, num_layers=3, hidden=8)
 SPLINE = partial(spline_flow, num_layers=2, hidden=8, num_bins=4)

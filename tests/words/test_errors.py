@@ -123,7 +123,7 @@ REFUSED = {
     "isir: no proposals": (lambda: isir(density, FLOW, PARAMS, num_proposals=0), ValueError, "num_proposals"),
     "jittered": (lambda: flowmcmc.jittered("mala"), TypeError, "local must be a function"),
     "jittered: text": (lambda: flowmcmc.jittered(blackjax.mala, lowest="low"), TypeError, "lowest must be a number"),
-    "within_modes": (lambda: within_modes("mala"), TypeError, "local must be a function"),
+    "within_modes": (lambda: within_modes("mala", FLOW), TypeError, "local must be a function"),
     "neutra": (lambda: flowmcmc.neutra(blackjax.mala, None, None), TypeError, "flow must be a Flow"),
     "adaptive": (lambda: flowmcmc.adaptive(density, blackjax.mala, FLOW, step_size=np.nan), ValueError, "got nan"),
     "adaptive: text": (
