@@ -1,7 +1,7 @@
 """flowmcmc: local BlackJAX kernels, and jumps proposed by a normalizing flow trained on the chains, kept exact.
 
-Start with `sample` and `summary`. The core in reading order: ``base``, ``imh``, ``compose``, ``rounds``, ``adaptive``,
-``run``.
+Start with `sample` and `summary`. The core in reading order: ``base``, ``kernels.imh``, ``kernels.compose``,
+``adaptation.rounds``, ``adaptation.adaptive``, ``running.run``; then ``sampling``, which puts it together.
 """
 
 from flowmcmc import losses

@@ -123,7 +123,7 @@ def test_what_was_compiled_is_what_the_result_says():
 
 
 def test_layers_that_are_asked_for_on_a_product_are_warmed_up_once(monkeypatch):
-    """Two double wells: a product, for which mixtures of single coordinates would be tried if they were in the list."""
+    """Two double wells are a product; mixtures of single coordinates would be tried if they stood in the list."""
     from flowmcmc.choosing import warmup
 
     tried, try_candidate = [], warmup.try_candidate

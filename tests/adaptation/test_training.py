@@ -13,17 +13,16 @@ from flowmcmc.adaptation import reservoir, training
 
 POSITIONS = jax.random.normal(jax.random.key(0), (20, 2)) + jnp.where(jnp.arange(20) % 2 == 0, 3.0, -3.0)[:, None]
 FLOW = flowmcmc.real_nvp(POSITIONS[0], num_layers=2, hidden=8, num_components=1)
-OPTIONS = {"num_train_steps": 20, "batch_size": 64, "patience": 3}
 
 
 def burst(state, loss=losses.forward_kl, optimizer=None, is_wanted=True):
     optimizer = optimizer or optax.adam(1e-2)
     wanted = jnp.array(is_wanted)
 
+    how = training.Training(FLOW, optimizer, loss, num_train_steps=20, batch_size=64, patience=3)
+
     def learn(state):
-        return training.learn(
-            jax.random.key(1), state, (None, None), FLOW, two_modes, optimizer, loss, wanted, **OPTIONS
-        )
+        return training.learn(jax.random.key(1), state, (None, None), two_modes, wanted, how)
 
     return jax.jit(learn)(state)
 
@@ -59,7 +58,7 @@ def test_only_what_helps_on_held_out_states_is_kept():
 
 def test_training_rests_after_bursts_that_do_not_help_and_a_refit_wakes_it():
     state = started()
-    tired = state._replace(num_stale=jnp.array(OPTIONS["patience"]))
+    tired = state._replace(num_stale=jnp.array(3))
     same, info = burst(tired)
     assert not info.is_training
     jax.tree.map(np.testing.assert_array_equal, same, tired)
@@ -77,7 +76,7 @@ def test_a_loss_that_is_not_finite_is_skipped_and_counted(bad):
 
     state = started()
     after, info = burst(state, loss)
-    assert info.num_skipped == OPTIONS["num_train_steps"]
+    assert info.num_skipped == 20
     jax.tree.map(np.testing.assert_array_equal, after.params, state.params)
 
 

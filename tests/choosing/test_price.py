@@ -1,47 +1,73 @@
-"""Which flow is worth its price: a dearer one must be more efficient by a factor."""
+"""How good a flow is, from its rounds, and which one is worth its price."""
 
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from flowmcmc.choosing.calibration import CHEAP_WAIT, MAX_WAIT, MIN_GAIN
-from flowmcmc.choosing.price import BlockStats, Trial, block_stats, choose, efficiency, is_enough, is_sufficient
+from flowmcmc.choosing.price import BlockStats, Trial, block_stats, choose, efficiency, is_sufficient
 from flowmcmc.running.run import Trace
 
 
-def stats(rate, longest=3, is_even=False):
-    return BlockStats(rate, longest, is_even, 0.0, 0.0)
+def trace_of(accepted, rates, loss):
+    rounds = SimpleNamespace(num_flow_accepted=accepted, flow_acceptance_rate=rates)
+    return Trace(None, SimpleNamespace(round=rounds, training=SimpleNamespace(heldout_loss=loss)))
 
 
-def test_a_dearer_flow_must_be_more_efficient_by_a_factor():
-    cheap = Trial(stats(0.4), 1.0, 1.0)
-    worth = efficiency(cheap)
-    rate_of = lambda target: 2 * target / (1 + target)  # of an efficiency r / (2 - r)
-    for factor, taken in ((MIN_GAIN * 0.95, 0), (MIN_GAIN * 1.05, 1)):
-        assert choose([cheap, Trial(stats(rate_of(factor * worth)), 1.0, 10.0)]) == taken
-    for factor, taken in ((0.95, 0), (1.05, 1)):
-        assert choose([cheap, Trial(stats(rate_of(factor * worth)), 1.0, 1.0)]) == taken
+def test_the_second_half_is_judged():
+    accepted = np.array([[0, 0]] * 4 + [[1, 0], [0, 0], [1, 1], [1, 1]])
+    rates = np.array([[0.0, 0.0]] * 4 + [[0.5, 0.7]] * 4)
+    rate, wait, _, gain, loss = block_stats(trace_of(accepted, rates, np.linspace(9.0, 2.0, 8)))
+    assert rate == pytest.approx(0.6) and wait == 2 and gain == pytest.approx(3.0) and loss == 2.0
+
+
+@pytest.mark.parametrize(("share", "num_stuck", "is_even"), [(0.2, 0, True), (0.8, 1, False), (0.03, 0, False)])
+def test_rejected_often_is_enough_if_no_chain_is_stuck(share, num_stuck, is_even):
+    accepted = np.random.default_rng(0).random((140, 100)) < share
+    accepted[:, :num_stuck] = False
+    assert block_stats(trace_of(accepted.astype(int), np.full((140, 100), 0.05), np.zeros(140))).is_even == is_even
+
+
+def test_no_rounds_are_no_reason_to_go_on():
+    empty = trace_of(np.zeros((0, 3)), np.zeros((0, 3)), np.zeros(0))
+    assert block_stats(empty) == BlockStats(0.0, 0, False, 0.0, np.inf)
+
+
+def trial(rate, wait=0, worst_end=1.0, price=1.0):
+    return Trial(BlockStats(rate, wait, False, 0.0, 0.0), worst_end, price)
 
 
 def test_waits_and_ends_that_are_cut_off_count_against_a_flow():
-    good = Trial(stats(0.6), 1.0, 1.0)
-    assert efficiency(good) == pytest.approx(0.6 / 1.4)
-    assert efficiency(good._replace(stats=stats(0.6, 4 * MAX_WAIT))) == pytest.approx(efficiency(good) / 4)
-    assert efficiency(good._replace(worst_end=0.0)) < 0.2 * efficiency(good)
+    assert efficiency(trial(1.0)) == 1.0 and efficiency(trial(0.5)) == pytest.approx(1 / 3)
+    assert efficiency(trial(1.0, wait=30)) == 0.5
+    assert efficiency(trial(1.0, worst_end=0.2)) == pytest.approx(0.1)
 
 
-def test_what_is_sufficient():
-    assert is_enough(stats(0.5, MAX_WAIT), MAX_WAIT) and not is_enough(stats(0.5, MAX_WAIT + 1), MAX_WAIT)
-    assert not is_enough(stats(0.3), MAX_WAIT)
-    assert is_sufficient(stats(0.5, CHEAP_WAIT), 1.0, is_fitted=True)
-    assert not is_sufficient(stats(0.5, CHEAP_WAIT), 1.0, is_fitted=False)
-    assert is_sufficient(stats(0.2, 99, is_even=True), 1.0, is_fitted=True)
-    assert not is_sufficient(stats(0.9), 0.0, is_fitted=True), "chains are cut off"
+@pytest.mark.parametrize(
+    ("trials", "taken"),
+    [
+        ([trial(0.3), trial(0.4, price=2.0)], 0),  # dearer, but not twice as good
+        ([trial(0.3), trial(0.6, price=2.0)], 1),
+        ([trial(0.3), trial(0.31)], 1),  # no dearer
+        ([trial(0.3), trial(0.29)], 0),
+        ([trial(0.1), trial(0.5, price=2.0), trial(0.6, price=3.0)], 1),
+        ([trial(0.9, wait=1000), trial(0.6, price=2.0)], 1),
+    ],
+)
+def test_a_dearer_flow_must_be_worth_its_price(trials, taken):
+    assert choose(trials) == taken
 
 
-def test_of_no_round_nothing_is_known():
-    rounds = SimpleNamespace(num_flow_accepted=np.zeros((0, 4)), flow_acceptance_rate=np.zeros((0, 4)))
-    training = SimpleNamespace(heldout_loss=np.zeros(0))
-    found = block_stats(Trace(None, SimpleNamespace(round=rounds, training=training)))
-    assert found == BlockStats(0.0, 0, False, 0.0, np.inf)
+@pytest.mark.parametrize(
+    ("stats", "worst_end", "is_fitted", "expected"),
+    [
+        (BlockStats(0.5, 10, False, 0.0, 0.0), 1.0, False, True),
+        (BlockStats(0.5, 20, False, 0.0, 0.0), 1.0, False, False),
+        (BlockStats(0.5, 20, False, 0.0, 0.0), 1.0, True, True),
+        (BlockStats(0.2, 40, True, 0.0, 0.0), 1.0, True, True),
+        (BlockStats(0.2, 40, True, 0.0, 0.0), 1.0, False, False),
+        (BlockStats(0.9, 0, True, 0.0, 0.0), 0.3, True, False),
+    ],
+)
+def test_when_no_dearer_flow_need_be_tried(stats, worst_end, is_fitted, expected):
+    assert is_sufficient(stats, worst_end, is_fitted=is_fitted) == expected

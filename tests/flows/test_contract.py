@@ -67,8 +67,6 @@ def perturbed(params, amount, seed=0):
 
     if isinstance(params, WarpedParams):
         return perturbed_warp(params, noise)
-    leaves, treedef = jax.tree.flatten(params.layers)
-    layers = jax.tree.unflatten(treedef, [leaf + noise(leaf, i) for i, leaf in enumerate(leaves)])
     loc, scale, cholesky = params.affine
     lower = jnp.tril(noise(cholesky, 101), -1)
     moved = params.affine._replace(
@@ -79,6 +77,8 @@ def perturbed(params, amount, seed=0):
         log_weights = jax.nn.log_softmax(log_weights + noise(log_weights, 104), axis=1)
         scales = scales * jnp.exp(noise(scales, 106))
         return MarginalParams(moved, Marginals(log_weights, means + 2 * noise(means, 105), scales))
+    leaves, treedef = jax.tree.flatten(params.layers)
+    layers = jax.tree.unflatten(treedef, [leaf + noise(leaf, i) for i, leaf in enumerate(leaves)])
     return FlowParams(moved, perturbed_mixture(params.mixture, noise), layers)
 
 

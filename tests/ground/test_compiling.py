@@ -62,9 +62,10 @@ def test_a_second_run_with_defaults_traces_nothing(counted):
 
 
 def test_other_data_of_the_same_shape_are_the_same_program(counted):
+    data = jnp.full(2, 4.0)
     sample(0, Partial(shifted, jnp.zeros(2)))
     counted.clear()
-    result = sample(0, Partial(shifted, jnp.full(2, 4.0)))
+    result = sample(0, Partial(shifted, data))
     assert not counted
     assert abs(result.trace.position.mean() - 4.0) < 0.7
 
@@ -122,15 +123,15 @@ def test_fresh_functions_do_not_fill_the_memory():
         gc.collect()
         return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
 
+    def fresh(index):
+        data = jnp.full(100_000, float(index))
+        return lambda x: -jnp.sum((x[0] - data) ** 2)
+
     for index in range(100):
-        compile_for(evaluate, lambda x, data=jnp.full(100_000, float(index)): -jnp.sum((x[0] - data) ** 2))(
-            jnp.zeros(1)
-        )
+        compile_for(evaluate, fresh(index))(jnp.zeros(1))
     before = megabytes()
     for index in range(100, 300):
-        compile_for(evaluate, lambda x, data=jnp.full(100_000, float(index)): -jnp.sum((x[0] - data) ** 2))(
-            jnp.zeros(1)
-        )
+        compile_for(evaluate, fresh(index))(jnp.zeros(1))
     assert megabytes() - before < 40, "200 programs with their data are 160 MB in double precision"
 
 
