@@ -13,10 +13,9 @@ from collections import namedtuple
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.targets import two_modes
+from support.runs import tiny_run
 
 import flowmcmc
 from flowmcmc.more import to_disk
@@ -31,13 +30,10 @@ sys.path.insert(0, sys.argv[2])
 from more.test_to_disk import draw, start
 draw(start(), 1_000_000, sys.argv[1], block=200)
 """
-OPTIONS = {"num_warmup": 10, "num_local_steps": 1, "num_flow_steps": 1, "num_samples": 5, "progress_bar": False}
 
 
 def start(seed=0, **options):
-    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)
-    positions = 3.0 * jax.random.normal(jax.random.key(1), (20, 2))
-    return flowmcmc.sample(seed, two_modes, positions, flow=flow, **OPTIONS | options)
+    return tiny_run(seed=seed, **{"num_samples": 5} | options)
 
 
 @pytest.fixture(scope="module")

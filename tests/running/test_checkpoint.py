@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.runs import tiny_run as run
 from support.targets import two_modes
 
 import flowmcmc
@@ -33,16 +34,6 @@ flowmcmc.sample(
     num_local_steps=1, num_flow_steps=1, progress_bar=False, checkpoint=sys.argv[1], checkpoint_every=200,
 )
 """
-OPTIONS = {"num_warmup": 10, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}
-
-
-def starts():
-    return 3.0 * jax.random.normal(jax.random.key(1), (20, 2))
-
-
-def run(density=two_modes, **options):
-    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)
-    return flowmcmc.sample(0, density, starts(), **{"flow": flow} | OPTIONS | options)
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +152,7 @@ def test_what_does_not_fit_or_is_damaged_is_refused(tmp_path):
     with pytest.raises(ValueError, match="density at the first starts"):
         run(lambda x: 1.5 * two_modes(x), num_samples=20, checkpoint=tmp_path)
     with pytest.raises(ValueError, match="key:"):
-        flowmcmc.sample(1, two_modes, starts(), num_samples=20, checkpoint=tmp_path, **OPTIONS)
+        run(seed=1, num_samples=20, checkpoint=tmp_path)
     block = tmp_path / "draws-000000010"
     block.rename(tmp_path / "aside")
     with pytest.raises(

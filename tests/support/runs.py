@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from support.targets import two_modes
 
 import flowmcmc
 
@@ -15,3 +16,17 @@ def starts(dim=2, num_chains=40):
 
 def small_flow(position):
     return flowmcmc.real_nvp(position, num_layers=2, hidden=8, num_components=4)
+
+
+def mixture_of(position):
+    """A flow that is fitted, not trained: gradients compile for longer than all the rest of a small run takes."""
+    return flowmcmc.gaussian_mixture(position, num_components=4)
+
+
+TINY = {"num_warmup": 10, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}
+
+
+def tiny_run(density=two_modes, seed=0, **options):
+    """20 chains on two modes; runs that differ in their lengths and seeds alone share their programs."""
+    positions = 3.0 * jax.random.normal(jax.random.key(1), (20, 2))
+    return flowmcmc.sample(seed, density, positions, **TINY | {"flow": mixture_of(jnp.zeros(2))} | options)
