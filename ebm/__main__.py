@@ -21,7 +21,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """One run, all runs, or the table and figures of stored runs."""
+    """The command line: one run, all runs, or the table and figures of stored runs."""
     from ebm.experiments.methods import METHODS
     from ebm.experiments.settings import EXPERIMENTS
 
@@ -49,7 +49,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def dispatch(arguments) -> int:
-    """One of the three."""
+    """Make one run, make all runs, or report on stored runs."""
     if arguments.experiment == "report":
         return report(arguments)
     arguments.output.mkdir(parents=True, exist_ok=True)
@@ -76,10 +76,14 @@ def run_one(arguments) -> int:
 
 
 def run_all(arguments) -> int:
-    """Every run, each in a process of its own on one core; what is there already is kept, so it can be interrupted."""
-    from ebm.experiments.report import plan
+    """Make every run that has no result yet, each in a process of its own on one core; it can be interrupted."""
+    from ebm.experiments.report import planned_runs
 
-    todo = [run for run in plan(arguments.num_seeds) if not (arguments.output / "{}-{}-{}.json".format(*run)).exists()]
+    todo = [
+        run
+        for run in planned_runs(arguments.num_seeds)
+        if not (arguments.output / "{}-{}-{}.json".format(*run)).exists()
+    ]
     for index, (name, method, seed) in enumerate(todo):
         print(f"[{index + 1}/{len(todo)}] {name} {method} seed {seed}", flush=True)
         command = [sys.executable, "-m", "ebm", name, "--method", method, "--seed", str(seed)]
@@ -92,14 +96,14 @@ def run_all(arguments) -> int:
 
 
 def report(arguments) -> int:
-    """The table of paper, ours and ratio, and the figures."""
-    from ebm.experiments.report import figures, read, table
+    """Write the table that compares stored runs with the paper, and the figures."""
+    from ebm.experiments.report import figures, markdown_table, read_records
 
     folder = arguments.output if any(arguments.output.glob("*.json")) else STORED
-    records = read(folder)
+    records = read_records(folder)
     if not records:
         raise ValueError(f"no results in {arguments.output}: run `python -m ebm all` first, or name another --output.")
-    text = table(records)
+    text = markdown_table(records)
     print(text)
     arguments.output.mkdir(parents=True, exist_ok=True)
     (arguments.output / "table.md").write_text(text + "\n")

@@ -72,6 +72,17 @@ def mlp(
         Between layers; smooth ones (``jax.nn.silu``) give smooth forces. Default leaky ReLU with slope 0.05.
     loc, scale
         The network sees (x - loc) / scale.
+
+    Returns
+    -------
+    Energy
+        ``init(rng_key) -> theta``, a dict of arrays, and ``energy(theta, position)``, a scalar in nats, zero at the
+        start.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `position` is not floating, `scale` not positive, or a width below one.
     """
     vector = ravel_pytree(position)[0]
     if not jnp.issubdtype(vector.dtype, jnp.floating):
@@ -96,6 +107,12 @@ def conv(position, *, channels: Sequence[int] = (32, 64, 64), activation: Callab
     activation
         After each layer; smooth, if the loss or the kernel takes gradients in positions.
 
+    Returns
+    -------
+    Energy
+        ``init(rng_key) -> theta``, a dict of arrays, and ``energy(theta, position)``, a scalar in nats, zero at the
+        start.
+
     Raises
     ------
     ValueError
@@ -110,7 +127,7 @@ def conv(position, *, channels: Sequence[int] = (32, 64, 64), activation: Callab
 
 
 def functional(build: Callable) -> Energy:
-    """A module as two pure functions."""
+    """A flax module as two pure functions, ``init(rng_key)`` and ``energy(theta, x)``."""
     graphdef = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
 
     def init(rng_key):

@@ -1,4 +1,4 @@
-"""Training told in one call: chunks of updates, a look at the model between them, and what went on while it ran."""
+"""Training in one call: chunks of updates, a look at the model between them, and a record of what happened."""
 
 import warnings
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from flowmcmc.running.run import RunState, keep_info, run
 
 __all__ = ["Fit", "fit"]
 
-NUM_WATCHED = 128
+NUM_WATCHED = 128  # persistent chains whose positions are recorded
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,7 @@ class Fit:
 
     def more(self, num_steps: int, *, progress_bar: bool = True) -> "Fit":
         """Go on training: bit for bit what one longer run would have given, the optimiser's schedule as it was."""
-        return advance(self, num_steps, progress_bar)
+        return train_more(self, num_steps, progress_bar)
 
 
 def fit(
@@ -149,18 +149,18 @@ def fit(
     )
     every = look_every or max(1, num_steps // 50)
     begun = Fit(model, method, data, (), [], None, True, algorithm, rng_key, monitor, every)  # type: ignore
-    return advance(begun, num_steps, progress_bar)
+    return train_more(begun, num_steps, progress_bar)
 
 
-def advance(fit: Fit, num_steps: int, progress_bar: bool) -> Fit:
-    """Chunk by chunk."""
+def train_more(fit: Fit, num_steps: int, progress_bar: bool) -> Fit:
+    """Train for `num_steps` more updates, chunk by chunk, with a look at the model after each chunk."""
     state, first = fit.state, fit.state.round if isinstance(fit.state, RunState) else 0
     infos, records = [fit.info] if isinstance(fit.info, TrainInfo) else [], list(fit.records)
     chains = [] if fit.chains is None else list(fit.chains)
     done, is_partial = 0, False
     with tqdm(total=num_steps, desc="training", disable=not progress_bar, leave=False) as bar:
         while done < num_steps and not is_partial:
-            # whole looks, wherever an interruption fell
+            # chunks end at multiples of `look_every`, also after an interruption
             size = min(fit.look_every - (first + done) % fit.look_every, num_steps - done)
             state, trace = run(
                 fit.rng_key,
@@ -174,13 +174,13 @@ def advance(fit: Fit, num_steps: int, progress_bar: bool) -> Fit:
             infos.append(trace.info)
             is_partial = state.round - first - done < size
             newly, done = state.round - first - done, state.round - first
-            describe_value = {"loss": f"{np.mean(trace.info.loss):.3g}"} if newly else {}
-            looked = look(fit.monitor, state) if newly else {}
+            postfix = {"loss": f"{np.mean(trace.info.loss):.3g}"} if newly else {}
+            looked = monitor_record(fit.monitor, state) if newly else {}
             is_partial |= looked is None
             if looked:
                 records.append(looked)
-                describe_value |= {name: f"{v:.3g}" for name, v in looked.items() if is_number(v) and name != "step"}
-            bar.set_postfix(describe_value, refresh=False)
+                postfix |= {name: f"{v:.3g}" for name, v in looked.items() if is_number(v) and name != "step"}
+            bar.set_postfix(postfix, refresh=False)
             bar.update(newly)
             if newly and isinstance(state.sampler.method, PersistentState):
                 chains.append(jax.tree.map(lambda leaf: np.asarray(leaf[:NUM_WATCHED]), state.sampler.method.pool))
@@ -189,8 +189,8 @@ def advance(fit: Fit, num_steps: int, progress_bar: bool) -> Fit:
     return replace(fit, state=state, info=info, records=records, chains=stacked, partial=is_partial)
 
 
-def look(monitor: Callable | None, state: RunState) -> dict | None:
-    """What `monitor` says of this state; None if it was interrupted, so that no training is lost with it."""
+def monitor_record(monitor: Callable | None, state: RunState) -> dict | None:
+    """The record that `monitor` makes of this state; None if it was interrupted, so that no training is lost."""
     if monitor is None:
         return {}
     try:
@@ -206,7 +206,7 @@ def look(monitor: Callable | None, state: RunState) -> dict | None:
 
 
 def is_number(value) -> bool:
-    """Whether the progress bar can show it."""
+    """Whether `value` is a single number, which the progress bar can show."""
     return np.ndim(value) == 0 and np.issubdtype(np.asarray(value).dtype, np.number)
 
 

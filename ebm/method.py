@@ -2,7 +2,7 @@ r"""What all training methods share: the contracts, and maximum likelihood with 
 
     grad_theta -log p_theta(x+) = grad E(x+) - E_{x- ~ p_theta}[grad E(x-)]
 
-The second term is what every method disagrees about. A `NegativeSampler` supplies draws x- with weights; a `Method`
+Methods differ in the second term. A `NegativeSampler` supplies draws x- with weights; a `Method`
 turns a batch of data into a loss whose gradient is followed.
 """
 
@@ -78,6 +78,8 @@ class NegativeSampler(NamedTuple):
 def maximum_likelihood(model: Model, negatives: NegativeSampler, *, energy_penalty: float = 0.0) -> Method:
     """Follow mean E(x+) - sum_i w_i E(x-_i), whose gradient is that of -log p_theta(x+) if the negatives are right.
 
+    Reference: Song and Kingma, arXiv 2101.03288, section 2.
+
     Parameters
     ----------
     model
@@ -86,6 +88,11 @@ def maximum_likelihood(model: Model, negatives: NegativeSampler, *, energy_penal
         Say ``persistent(...)``.
     energy_penalty
         Coefficient of mean E(x+)^2 + sum_i w_i E(x-_i)^2. It biases the optimum; 0 by default.
+
+    Returns
+    -------
+    Method
+        Its loss is the energy gap, a scalar in nats, with the penalty; its state is that of `negatives`.
     """
     check_model(model)
     check_has("negatives", negatives, ("init", "step"), "a NegativeSampler, such as ebm.persistent(make_sampler)")
@@ -114,7 +121,7 @@ def energy_gap(model: Model, theta: Any, batch, positions, weights) -> tuple[Arr
 
 
 def from_point_loss(point_loss: Callable) -> Method:
-    """Follow the mean over the batch of ``point_loss(rng_key, theta, position)``: nothing beside theta, no state."""
+    """A method whose loss is the batch mean of ``point_loss(rng_key, theta, position)``, without `extra` or state."""
 
     def init(rng_key, theta, data):
         return (), ()
@@ -127,6 +134,6 @@ def from_point_loss(point_loss: Callable) -> Method:
 
 
 def no_info() -> MethodInfo:
-    """For methods without negatives."""
+    """The `MethodInfo` of a method without negatives."""
     missing = jnp.full((), jnp.nan)
     return MethodInfo(missing, missing, missing, missing, jnp.zeros((), jnp.int32))

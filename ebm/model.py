@@ -14,7 +14,7 @@ import jax
 from flowmcmc import Density, Flow
 from flowmcmc.ground.arguments import check_flow_type, check_has
 
-__all__ = ["Model", "check_density", "check_model", "tilted"]
+__all__ = ["Model", "check_has_density", "check_model", "tilted"]
 
 Array = jax.Array
 
@@ -48,6 +48,11 @@ def tilted(flow: Flow, params) -> Density:
     ----------
     flow, params
         A normalised density, trained before.
+
+    Returns
+    -------
+    Density
+        ``log_prob(position)``, a scalar in nats, and ``sample(rng_key)``, one position.
     """
     check_flow_type(flow)
     return Density(
@@ -60,6 +65,6 @@ def check_model(model) -> None:
     check_has("model", model, ("logdensity", "energy", "tilt"), "ebm.Model(*energy, tilt), say with ebm.normal(x)")
 
 
-def check_density(name: str, density) -> None:
+def check_has_density(name: str, density) -> None:
     """Raise TypeError unless it is a `Density`."""
     check_has(name, density, ("log_prob", "sample"), "a Density, such as ebm.normal(x)")

@@ -48,12 +48,24 @@ class TrainInfo(NamedTuple):
 def default_optimizer(num_steps: int, learning_rate: float = 3e-3) -> optax.GradientTransformation:
     """Adam, clipped to norm 10, the rate held for half of `num_steps` and then lowered to a hundredth on a cosine.
 
+    Adam: Kingma and Ba, arXiv 1412.6980.
+
     Parameters
     ----------
     num_steps
         Updates of the whole training.
     learning_rate
         Of the first half.
+
+    Returns
+    -------
+    optax.GradientTransformation
+        An ``init(params)`` and ``update(grads, state, params)`` pair for `trainer` and `fit`.
+
+    Raises
+    ------
+    ValueError
+        If `num_steps` or `learning_rate` is not positive.
     """
     check_counts({"num_steps": num_steps})
     if not 0 < learning_rate < float("inf"):
@@ -73,7 +85,7 @@ def trainer(
     batch_size: int = 256,
     average_decay: float = 0.998,
 ) -> SamplingAlgorithm:
-    """Training as ``init(data, rng_key) -> TrainState`` and ``step(rng_key, state) -> (state, TrainInfo)``.
+    """Training as a BlackJAX-style algorithm whose state holds the data, the parameters and the optimiser.
 
     Parameters
     ----------
@@ -86,6 +98,12 @@ def trainer(
         one is left out.
     average_decay
         Of the exponential average of theta (a plain mean at first); 0 keeps no average.
+
+    Returns
+    -------
+    SamplingAlgorithm
+        ``init(data, rng_key) -> TrainState`` and ``step(rng_key, state) -> (TrainState, TrainInfo)``, for
+        `flowmcmc.run`.
 
     Raises
     ------

@@ -118,7 +118,7 @@ class EBM:
         writing.rename(path)
 
     def arrays(self) -> dict:
-        """What orbax keeps."""
+        """The arrays that `save` writes with orbax."""
         return {"theta": self.theta, "tuning": self.tuning, "positions": self.positions}
 
 
@@ -133,7 +133,7 @@ def finish(
     num_samples: int = 500,
     progress_bar: bool = True,
 ) -> EBM:
-    """From a `Fit` to a model in use: sample it, and estimate log Z.
+    """From a `Fit` to a model in use: sample it, and estimate log Z by the bridge of Meng and Wong (1996).
 
     Parameters
     ----------
@@ -149,6 +149,19 @@ def finish(
         Half of the chains start at data points, half at draws of the tilt.
     progress_bar
         Show one.
+
+    Returns
+    -------
+    EBM
+        The model with draws of it, ``positions``, leaves (num_chains, ...), and ``log_z``, a `LogZ` in nats; ``result``
+        is the run behind it.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `fit` is no `Fit`, or an option is out of range.
+    KeyboardInterrupt
+        If interrupted before the first draw.
     """
     check_has("fit", fit, ("model", "theta", "state"), "what ebm.fit returned")
     if num_chains < 2:
@@ -182,7 +195,7 @@ def finish(
 
 
 def load(path, model: Model, flow: Flow | None = None, *, local: Callable = blackjax.mala) -> EBM:
-    """What `EBM.save` wrote.
+    """Read a model that `EBM.save` wrote.
 
     Parameters
     ----------
@@ -190,6 +203,11 @@ def load(path, model: Model, flow: Flow | None = None, *, local: Callable = blac
         The folder.
     model, flow, local
         Built as they were when it was saved; None is the default flow of `finish`.
+
+    Returns
+    -------
+    EBM
+        The saved model, ready to use; its ``result`` is None.
 
     Raises
     ------

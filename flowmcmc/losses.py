@@ -23,6 +23,8 @@ __all__ = ["Batch", "Loss", "forward_kl", "mixture", "pool_forward_kl", "reverse
 def pool_forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdensity_fn: LogDensity) -> Array:
     """Forward KL over every i-SIR candidate, weighted with the probability of being chosen.
 
+    Reference: Samsonov et al., arXiv 2111.02702.
+
     Parameters
     ----------
     rng_key, logdensity_fn
@@ -31,6 +33,11 @@ def pool_forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, lo
         The density in training.
     batch
         Its pools are read.
+
+    Returns
+    -------
+    Array
+        A scalar, the mean over chains of -sum_i w_i log q(y_i), in nats.
 
     Raises
     ------
@@ -49,6 +56,8 @@ def pool_forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, lo
 def reverse_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdensity_fn: LogDensity) -> Array:
     """Mean of log q - log p over fresh draws of the flow, as many as chain states in the batch.
 
+    Reference: Rezende and Mohamed, arXiv 1505.05770.
+
     Parameters
     ----------
     rng_key
@@ -59,6 +68,11 @@ def reverse_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdens
         Only its size is read.
     logdensity_fn
         log p of one position, up to a constant.
+
+    Returns
+    -------
+    Array
+        A scalar, the reverse Kullback-Leibler divergence up to the constant log Z, in nats.
     """
     keys = jax.random.split(rng_key, jax.tree.leaves(batch.positions)[0].shape[0])
     positions, log_prob = jax.vmap(flow.sample_and_log_prob, (0, None))(keys, params)
@@ -72,6 +86,11 @@ def mixture(*terms: tuple[float, Loss]) -> Loss:
     ----------
     *terms
         Pairs of a coefficient and a loss.
+
+    Returns
+    -------
+    Loss
+        ``(rng_key, params, batch, flow, logdensity_fn) -> scalar``, the sum of coefficient times loss.
 
     Raises
     ------

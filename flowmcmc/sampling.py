@@ -1,40 +1,32 @@
-"""The one call a newcomer makes, in four stages: check, start, warm up, draw. Only public pieces inside."""
+"""The one call a newcomer makes, in four stages: check (`choosing.request`), start, warm up, draw."""
 
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.sharding import Mesh
 
-from flowmcmc.adaptation.adaptive import adaptive
 from flowmcmc.adaptation.batch import Loss, forward_kl
-from flowmcmc.adaptation.rounds import Tuning, freeze, with_tuning
+from flowmcmc.adaptation.rounds import with_tuning
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
-from flowmcmc.base import num_chains as count_chains
-from flowmcmc.choosing.candidates import Candidate, candidate_of, default_candidates, learns_by_gradients
+from flowmcmc.choosing.request import CheckedTarget, Request, check_request, check_target
 from flowmcmc.choosing.start import find_start
 from flowmcmc.choosing.warmup import WarmUp, WarmUpPlan, warm_up
-from flowmcmc.ground.arguments import check_counts, check_flow_type
-from flowmcmc.ground.checks import check_density, check_flow, check_positions, check_start
-from flowmcmc.ground.compiling import output_shape
+from flowmcmc.ground.checks import check_density, check_positions, check_start
 from flowmcmc.ground.conversions import as_key
-from flowmcmc.ground.devices import check_mesh, shard_chains
+from flowmcmc.ground.devices import shard_chains
 from flowmcmc.ground.sharding import mesh_context
 from flowmcmc.kernels.imh import imh
-from flowmcmc.kernels.tempering import is_density
 from flowmcmc.result import SampleResult
 from flowmcmc.running.checkpoint import Checkpoint, draw_in_blocks, load_or_compute, make_writable, place_like
 from flowmcmc.running.describe import describe_flow, describe_option, describe_run
 from flowmcmc.running.run import CHUNK_SIZE, RunState, Trace, keep_all, keep_info, run
 
 __all__ = ["sample"]
-
-OR_DENSITY = ". Or pass a density to start from: flowmcmc.normal(position, scale=10.0), or any with sample and log_prob"
 
 
 def sample(
@@ -180,84 +172,6 @@ patience
         logdensity_fn=logdensity_fn,
         settings=settings,
     )
-
-
-class CheckedTarget(NamedTuple):
-    """What is sampled, from where: `start`, a density, or `positions`; one `position` of zeros; number of chains."""
-
-    rng_key: Array
-    logdensity_fn: LogDensity
-    start: Any
-    positions: PyTree | None
-    position: PyTree
-    num_chains: int
-
-
-class Request(NamedTuple):
-    """A run whose arguments were checked: the target, the flows that it may take, samplers for one of them, options."""
-
-    target: CheckedTarget
-    candidates: list[Candidate]
-    make_sampler: Callable[[Candidate], SamplingAlgorithm]
-    make_frozen: Callable[[Candidate], SamplingAlgorithm]
-    learning: dict[str, Any]
-    counts: dict[str, int]
-
-    @property
-    def key_warmup(self) -> Array:
-        return jax.random.fold_in(self.target.rng_key, 0)
-
-    @property
-    def key_draw(self) -> Array:
-        return jax.random.fold_in(self.target.rng_key, 1)
-
-    @property
-    def key_start(self) -> Array:
-        return jax.random.fold_in(self.target.rng_key, 2)
-
-
-def check_target(rng_key: Array, logdensity_fn: LogDensity, positions: Any, counts: dict, mesh) -> CheckedTarget:
-    """First stage: look at the density and at where chains start; raise before anything takes long."""
-    check_counts(counts)
-    if is_density(positions):
-        shapes = output_shape(positions.sample, rng_key)
-        position = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
-        target = CheckedTarget(rng_key, logdensity_fn, positions, None, position, counts["num_chains"])
-    else:
-        positions = check_positions(positions, OR_DENSITY)
-        check_density(logdensity_fn, positions)
-        position = jax.tree.map(lambda leaf: leaf[0], positions)
-        target = CheckedTarget(rng_key, logdensity_fn, None, positions, position, count_chains(positions))
-    if mesh is not None:
-        check_mesh(target.num_chains, mesh)
-    return target
-
-
-def check_request(
-    target: CheckedTarget, local: LocalKernel | None, flow: Flow | None, kernel: dict, learning: dict, counts: dict
-) -> Request:
-    """The flows that may be taken, and how samplers are made for one of them; raise if an option is wrong."""
-    if flow is not None:
-        check_flow_type(flow)
-        check_flow(flow, target.position)
-        candidates = [candidate_of(flow)]
-    else:
-        candidates = default_candidates(target.position)
-    if flow is None and (learning["loss"] is not forward_kl or learning["optimizer"] is not None):
-        candidates = [one for one in candidates if learns_by_gradients(one.flow, target.position)]
-    candidates = candidates if kernel["num_flow_steps"] else candidates[:1]
-    local_of = lambda candidate: candidate.local if local is None else local
-
-    def make_sampler(candidate):
-        options = kernel | learning
-        return adaptive(target.logdensity_fn, local_of(candidate), candidate.flow, refit_every=100, **options)
-
-    def make_frozen(candidate):
-        nothing = Tuning((), jnp.zeros(()), ())  # until it is known
-        return freeze(target.logdensity_fn, local_of(candidate), candidate.flow, nothing, **kernel)
-
-    make_sampler(candidates[0])
-    return Request(target, candidates, make_sampler, make_frozen, learning, counts)
 
 
 def open_store(checkpoint: Any, target: CheckedTarget, asked: dict, mesh: Mesh | None) -> Checkpoint | None:

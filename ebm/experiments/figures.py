@@ -7,7 +7,7 @@ import numpy as np
 __all__ = ["figures"]
 
 DIMENSIONS = (16, 32, 64)
-LABELS = {
+METHOD_LABELS = {
     "flow": "flow-assisted (ours)",
     "ula": "persistent ULA",
     "nt": "NT-EBM",
@@ -17,12 +17,12 @@ LABELS = {
     "nce-mixed": "NCE, half and half",
     "discrepancy": "energy discrepancy",
 }
-COLOURS = {method: f"C{index}" for index, method in enumerate(LABELS)}
+METHOD_COLOURS = {method: f"C{index}" for index, method in enumerate(METHOD_LABELS)}
 PAPER_RHAT = {"flow": (1.01, 1.01, 1.05), "ula": (7.30, 9.29, 90.90), "nt": (2.02, 2.50, 3.10)}
 
 
 def figures(records: list[dict], folder: Path) -> list[Path]:
-    """Draw what the records allow; the files written."""
+    """Draw the figures that the records allow; return the paths of the files written."""
     import matplotlib.pyplot as plt
 
     written = []
@@ -51,9 +51,11 @@ def weight_over_training(records):
     for record in mine:
         progress = np.array([look["step"] for look in record["curve"]]) / record["num_steps"]
         method = record["method"]
-        label = LABELS[method] if record["seed"] == 0 else None
-        axis.plot(progress, [look["weights_raw"][1] for look in record["curve"]], COLOURS[method], lw=0.6, alpha=0.5)
-        axis.plot(progress, [look["weights"][1] for look in record["curve"]], COLOURS[method], label=label)
+        label = METHOD_LABELS[method] if record["seed"] == 0 else None
+        axis.plot(
+            progress, [look["weights_raw"][1] for look in record["curve"]], METHOD_COLOURS[method], lw=0.6, alpha=0.5
+        )
+        axis.plot(progress, [look["weights"][1] for look in record["curve"]], METHOD_COLOURS[method], label=label)
     axis.axhline(2 / 3, color="k", ls=":", lw=1, label="truth")
     axis.set(xlabel="fraction of training", ylabel="weight of the top right mode", ylim=(-0.02, 1.02))
     axis.legend(loc="center right")
@@ -88,7 +90,7 @@ def learned_energies(records):
                 continue
             axis.imshow(log_p, origin="lower", extent=2 * (-reach, reach), vmin=-12, vmax=0, cmap="magma")
             if index == (method in ("nt", "coop")):  # these were not run on A
-                axis.set_title(LABELS.get(method, method), fontsize=9)
+                axis.set_title(METHOD_LABELS.get(method, method), fontsize=9)
         row[0].set_ylabel(name)
     figure.suptitle("learned log densities, nats below the highest, seed 0", fontsize=10)
     return figure
@@ -113,8 +115,10 @@ def rhat_against_dimension(records):
                 dims = sorted({dim for dim, _ in points})
                 medians = [np.median([value for d, value in points if d == dim]) for dim in dims]
                 stated = ", separation as stated" if suffix else ""
-                axis.plot(dims, medians, marker, color=COLOURS[method], label=LABELS[method] + stated)
-        axis.plot(DIMENSIONS, PAPER_RHAT[method], "x:", color=COLOURS[method], alpha=0.6, label=f"{method}, paper")
+                axis.plot(dims, medians, marker, color=METHOD_COLOURS[method], label=METHOD_LABELS[method] + stated)
+        axis.plot(
+            DIMENSIONS, PAPER_RHAT[method], "x:", color=METHOD_COLOURS[method], alpha=0.6, label=f"{method}, paper"
+        )
     axis.axhline(1.01, color="k", lw=0.5)
     axis.set(xlabel="dimension", ylabel="r-hat, worst coordinate", yscale="log", xscale="log", xticks=DIMENSIONS)
     axis.set_xticks(DIMENSIONS, [str(d) for d in DIMENSIONS])
@@ -132,7 +136,7 @@ def quality_against_dimension(records):
         return None
     figure, axes = plt.subplots(2, 2, figsize=(9, 6), layout="constrained")
     for row, (key, name) in zip(axes, {"total_variation": "error of mode weights (TV)", "kl": "KL, nats"}.items()):
-        for method in LABELS:
+        for method in METHOD_LABELS:
             runs = [r for r in mine if r["method"] == method]
             dims = [dim for dim in DIMENSIONS if any(r["experiment"] == f"D{dim}-unequal" for r in runs)]
             if not dims:
@@ -140,12 +144,14 @@ def quality_against_dimension(records):
             values = [[r[key] for r in runs if r["experiment"] == f"D{dim}-unequal"] for dim in dims]
             medians = [np.median(v) for v in values]
             spread = np.array([[m - min(v), max(v) - m] for m, v in zip(medians, values)]).T
-            style = {"color": COLOURS[method], "label": LABELS[method], "capsize": 2}
+            style = {"color": METHOD_COLOURS[method], "label": METHOD_LABELS[method], "capsize": 2}
             row[0].errorbar(dims, medians, spread, marker="o", **style)
             for index, run in enumerate(r for r in runs if r["experiment"] == "D64-unequal"):
                 path = [*run["probed"], run | {"cpu": run["training_cpu_seconds"]}]
-                label = LABELS[method] if index == 0 else None
-                row[1].plot([p["cpu"] for p in path], [p[key] for p in path], ".-", color=COLOURS[method], label=label)
+                label = METHOD_LABELS[method] if index == 0 else None
+                row[1].plot(
+                    [p["cpu"] for p in path], [p[key] for p in path], ".-", color=METHOD_COLOURS[method], label=label
+                )
         row[0].set(xlabel="dimension", ylabel=name, yscale="log", xscale="log")
         row[0].set_xticks(DIMENSIONS, [str(d) for d in DIMENSIONS])
         row[0].minorticks_off()

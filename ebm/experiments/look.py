@@ -18,7 +18,7 @@ from flowmcmc import adaptive, freeze, gaussian_mixture, run
 from flowmcmc.reading.evidence import combine_estimates
 from flowmcmc.running.run import keep_info
 
-__all__ = ["Probe", "fresh_chains", "lattice", "on_grid", "picture", "shares"]
+__all__ = ["Probe", "evaluate_on_grid", "fresh_chains", "grid_points", "log_density_image", "mode_shares"]
 
 
 class Probe:
@@ -89,10 +89,10 @@ class Probe:
         }
 
 
-def on_grid(experiment: Experiment, setting: Setting, theta, test) -> dict:
+def evaluate_on_grid(experiment: Experiment, setting: Setting, theta, test) -> dict:
     """Weights, KL and log density errors of a two-dimensional model."""
     target = experiment.target
-    points, labels, cell = lattice(experiment, 400)
+    points, labels, cell = grid_points(experiment, 400)
     log_p = jax.jit(jax.vmap(setting.model.logdensity, (None, 0)))
     values = np.asarray(log_p(theta, points), float)
     log_z = float(np.logaddexp.reduce(values) + np.log(cell))
@@ -112,15 +112,15 @@ def on_grid(experiment: Experiment, setting: Setting, theta, test) -> dict:
     }
 
 
-def picture(experiment: Experiment, setting: Setting, theta, num: int = 60) -> dict:
+def log_density_image(experiment: Experiment, setting: Setting, theta, num: int = 60) -> dict:
     """Log density on a coarse grid as wide as the data, below its highest value, rounded, for the figures."""
-    points, _, _ = lattice(experiment, num, 1.1)
+    points, _, _ = grid_points(experiment, num, 1.1)
     values = np.asarray(jax.vmap(setting.model.logdensity, (None, 0))(theta, points), float)
     log_p = np.maximum(values - values.max(), -30).round(1)
     return {"reach": float(points.max()), "log_density": log_p.reshape(num, num).T}
 
 
-def lattice(experiment: Experiment, num: int, width: float = 2.0):
+def grid_points(experiment: Experiment, num: int, width: float = 2.0):
     """Grid points (n, 2), their modes, and the area of a cell, on a box `width` times as wide as the data."""
     reach = width * float(jnp.abs(experiment.target.sample(jax.random.key(0), 10_000)).max())
     side = np.linspace(-reach, reach, num)
@@ -146,10 +146,10 @@ def fresh_chains(rng_key, setting: Setting, trained, experiment: Experiment, num
     _, trace = run(jax.random.fold_in(rng_key, 1), kernel, state.position, 1000, progress_bar=False)
     draws = trace.position.swapaxes(0, 1)
     rhat = az.rhat(az.from_dict({"posterior": {"x": draws}})).x.values
-    return float(rhat.max()), shares(experiment, draws.reshape(-1, experiment.target.dim))
+    return float(rhat.max()), mode_shares(experiment, draws.reshape(-1, experiment.target.dim))
 
 
-def shares(experiment: Experiment, points) -> list[float]:
+def mode_shares(experiment: Experiment, points) -> list[float]:
     """Fraction of points in each mode."""
     labels = np.asarray(experiment.target.labels(jnp.asarray(points)))
     return (np.bincount(labels, minlength=len(experiment.target.weights)) / len(labels)).tolist()

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ebm.experiments.look import Probe, fresh_chains, lattice, on_grid, picture, shares
+from ebm.experiments.look import Probe, evaluate_on_grid, fresh_chains, grid_points, log_density_image, mode_shares
 from ebm.experiments.methods import METHODS, Setting
 from ebm.experiments.settings import EXPERIMENTS, Experiment
 from ebm.fitting import fit
@@ -22,11 +22,11 @@ __all__ = ["measure"]
 
 NUM_LOOKS = 75
 BATCH_SIZE = 512
-NICE = [round(a * 10**k) for k in range(2, 7) for a in (1, 1.5, 2, 3, 4, 6, 8)]
+ROUND_NUMBERS = [round(a * 10**k) for k in range(2, 7) for a in (1, 1.5, 2, 3, 4, 6, 8)]
 
 
 def measure(name: str, method: str, seed: int, *, num_steps: int | None = None, seconds: float | None = None) -> Any:
-    """Train and evaluate.
+    """Train one method on one experiment, and evaluate the model.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def measure(name: str, method: str, seed: int, *, num_steps: int | None = None, 
     cost = None
     if num_steps is None:
         cost = cpu_seconds_per_step(setting, experiment, data)
-        num_steps = affordable((seconds or experiment.seconds) / cost)
+        num_steps = largest_round_number((seconds or experiment.seconds) / cost)
     watch, thetas = Watch(experiment, setting), []
 
     def monitor(state):
@@ -76,23 +76,23 @@ def measure(name: str, method: str, seed: int, *, num_steps: int | None = None, 
         "cpu_seconds_per_step_before": cost,
         "num_skipped": int(trained.info.is_skipped.sum()),
         "num_invalid": int(trained.info.method.num_invalid.sum()),
-        "local_acceptance": last(trained.info.method.local_acceptance_rate),
-        "flow_acceptance": last(trained.info.method.flow_acceptance_rate),
-        "negative_ess": last(trained.info.method.ess),
-        "method_log_z": last(trained.info.method.log_z),
+        "local_acceptance": mean_of_last(trained.info.method.local_acceptance_rate),
+        "flow_acceptance": mean_of_last(trained.info.method.flow_acceptance_rate),
+        "negative_ess": mean_of_last(trained.info.method.ess),
+        "method_log_z": mean_of_last(trained.info.method.log_z),
         "truth": experiment.target.weights.tolist(),
-        "data_weights": shares(experiment, data),
+        "data_weights": mode_shares(experiment, data),
         "curve": trained.records,
     }
     if trained.pool is not None:
-        record["negative_weights"] = shares(experiment, trained.pool)
+        record["negative_weights"] = mode_shares(experiment, trained.pool)
         record["rhat_fresh"], record["fresh_weights"] = fresh_chains(key_probe, setting, trained, experiment)
     if setting.flow is not None:
         record["flow_kl"] = flow_divergence(experiment, setting.flow, trained, test)
     if experiment.target.dim == 2:
-        record |= on_grid(experiment, setting, trained.theta, test)
+        record |= evaluate_on_grid(experiment, setting, trained.theta, test)
         if seed == 0:
-            record["picture"] = picture(experiment, setting, trained.theta)
+            record["picture"] = log_density_image(experiment, setting, trained.theta)
     else:
         probe = Probe(experiment, setting, data, test)
         looks = sorted({len(thetas) // 4 - 1, len(thetas) // 2 - 1}) if name.endswith("unequal") else []
@@ -102,20 +102,20 @@ def measure(name: str, method: str, seed: int, *, num_steps: int | None = None, 
         ]
         record |= probe(key_probe, trained.theta)
     record["cpu_seconds"], record["seconds"] = time.process_time() - began[1], time.perf_counter() - began[0]
-    return plain(record | surroundings())
+    return to_json(record | environment())
 
 
-def surroundings() -> dict:
-    """Versions and machine."""
+def environment() -> dict:
+    """Versions of the packages, and the machine."""
     packages = ("flowmcmc", "jax", "blackjax", "flax", "optax", "arviz")
     machine = {"cpus": os.cpu_count(), "machine": platform.machine(), "python": platform.python_version()}
     machine["device"] = jax.devices()[0].device_kind
     return {"versions": {package: version(package) for package in packages}, "machine": machine}
 
 
-def affordable(wanted: float) -> int:
-    """The largest round number of updates within what is wanted."""
-    return max(n for n in NICE if n <= max(wanted, NICE[0]))
+def largest_round_number(wanted: float) -> int:
+    """The largest number in ROUND_NUMBERS that is at most `wanted`; the smallest if there is none."""
+    return max(n for n in ROUND_NUMBERS if n <= max(wanted, ROUND_NUMBERS[0]))
 
 
 class Watch:
@@ -125,7 +125,7 @@ class Watch:
         self.seconds, self.last, self.is_first = 0.0, time.process_time(), True
         self.experiment, self.weigh = experiment, None
         if experiment.target.dim == 2:
-            points, labels, _ = lattice(experiment, 120)
+            points, labels, _ = grid_points(experiment, 120)
             num = len(experiment.target.weights)
 
             @jax.jit
@@ -137,7 +137,7 @@ class Watch:
 
     def __call__(self, state) -> dict:
         elapsed = time.process_time() - self.last
-        if self.is_first:  # it compiled: one look in 75 goes uncounted
+        if self.is_first:  # the first chunk compiles, so its time is not counted
             elapsed, self.is_first = 0.0, False
         self.seconds += elapsed
         found: dict[str, Any] = {"cpu": self.seconds}
@@ -145,7 +145,7 @@ class Watch:
             found["weights"] = np.asarray(self.weigh(state.average)).tolist()
             found["weights_raw"] = np.asarray(self.weigh(state.theta)).tolist()
         if isinstance(state.method, PersistentState):
-            found["chains"] = shares(self.experiment, state.method.pool)
+            found["chains"] = mode_shares(self.experiment, state.method.pool)
         self.last = time.process_time()
         return found
 
@@ -158,7 +158,7 @@ def flow_divergence(experiment: Experiment, flow: Flow, trained, test) -> float:
 
 
 def cpu_seconds_per_step(setting: Setting, experiment: Experiment, data) -> float:
-    """Of training, from a short trial after compilation."""
+    """CPU seconds of an update, from a short trial after compilation."""
     algorithm = trainer(
         setting.model, setting.method, default_optimizer(1000, experiment.learning_rate), batch_size=BATCH_SIZE
     )
@@ -168,17 +168,17 @@ def cpu_seconds_per_step(setting: Setting, experiment: Experiment, data) -> floa
     return (time.process_time() - began) / 100
 
 
-def last(values, fraction: float = 0.1) -> float:
-    """Mean of the last part of a run."""
+def mean_of_last(values, fraction: float = 0.1) -> float:
+    """Mean over the last `fraction` of a run."""
     return float(np.mean(values[-max(1, int(fraction * len(values))) :]))
 
 
-def plain(value: Any) -> Any:
-    """Numbers JSON knows; NaN and infinities as None."""
+def to_json(value: Any) -> Any:
+    """The value in types that JSON knows; NaN and infinities become None."""
     if isinstance(value, dict):
-        return {key: plain(v) for key, v in value.items()}
+        return {key: to_json(v) for key, v in value.items()}
     if hasattr(value, "tolist"):  # arrays and NumPy's numbers
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return [plain(v) for v in value]
+        return [to_json(v) for v in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value

@@ -7,7 +7,7 @@ import numpy as np
 
 from ebm.experiments.figures import DIMENSIONS, PAPER_RHAT, figures
 
-__all__ = ["figures", "outcome", "plan", "read", "table"]
+__all__ = ["figures", "markdown_table", "outcome", "planned_runs", "read_records"]
 
 # arXiv 2306.00684: Fig. 1 (read off), Tables 1 to 3
 PAPER = {
@@ -32,7 +32,7 @@ PAPER = {
 }
 
 
-def plan(num_seeds: int) -> list[tuple[str, str, int]]:
+def planned_runs(num_seeds: int) -> list[tuple[str, str, int]]:
     """(experiment, method, seed) of every run kept in the repository, whole seeds first."""
     baselines = ["nce-normal", "nce-mixture", "nce-mixed", "discrepancy"]
     growing = [f"D{d}{kind}" for d in DIMENSIONS for kind in ("", "-stated", "-wide", "-unequal")]
@@ -45,13 +45,13 @@ def plan(num_seeds: int) -> list[tuple[str, str, int]]:
     return [(*pair, seed) for seed in range(num_seeds) for pair in pairs]
 
 
-def read(folder: Path) -> list[dict]:
+def read_records(folder: Path) -> list[dict]:
     """All records of a folder."""
     return [json.loads(path.read_text()) for path in sorted(Path(folder).glob("*-*-[0-9]*.json"))]
 
 
-def numbers(record: dict) -> dict[str, float | None]:
-    """What the table shows of one run."""
+def table_entries(record: dict) -> dict[str, float | None]:
+    """Quantities of one run that the table shows, by name."""
     found: dict[str, float | None] = {}
     name, curve = record["experiment"], record["curve"]
     if name == "A":
@@ -79,16 +79,16 @@ def numbers(record: dict) -> dict[str, float | None]:
     return found
 
 
-def table(records: list[dict]) -> str:
+def markdown_table(records: list[dict]) -> str:
     """Markdown: for each experiment, method and quantity the median, the range, the paper's number and the ratio."""
     lines = [
         "| experiment | method | quantity | median | range | seeds | paper | paper / ours | CPU s |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     pairs = dict.fromkeys((record["experiment"], record["method"]) for record in records)
-    for name, method in sorted(pairs, key=order):
+    for name, method in sorted(pairs, key=sort_key):
         mine = [record for record in records if (record["experiment"], record["method"]) == (name, method)]
-        shown = [numbers(record) for record in mine]
+        shown = [table_entries(record) for record in mine]
         seconds = float(np.median([record["training_cpu_seconds"] for record in mine]))
         for quantity in dict.fromkeys(quantity for row in shown for quantity in row):
             there = [row[quantity] for row in shown if quantity in row]
@@ -111,8 +111,8 @@ def table(records: list[dict]) -> str:
     return "\n".join(lines)
 
 
-def order(pair: tuple[str, str]):
-    """Experiments in the paper's order, dimensions ascending, our method first."""
+def sort_key(pair: tuple[str, str]):
+    """Sort key: experiments in the paper's order, dimensions ascending, our method first."""
     name, method = pair
     first = ["A", "B", "gaussians", "rings"]
     place = first.index(name) if name in first else len(first)
@@ -121,9 +121,9 @@ def order(pair: tuple[str, str]):
 
 
 def outcome(record: dict) -> str:
-    """One run in words."""
+    """Text that describes the outcome of one run."""
     lines = [f"{record['experiment']}, {record['method']}, seed {record['seed']}: {record['num_steps']} updates"]
-    lines += [f"  {name}: {value:.4g}" for name, value in numbers(record).items() if value is not None]
+    lines += [f"  {name}: {value:.4g}" for name, value in table_entries(record).items() if value is not None]
     lines.append("  mode weights: " + " ".join(f"{w:.4f}" for w in record["weights"]))
     lines.append("  truth:        " + " ".join(f"{w:.4f}" for w in record["truth"]))
     lines += [f"  log Z: {problem}" for problem in record.get("log_z_problems", [])]

@@ -23,7 +23,7 @@ class Target(NamedTuple):
     weights: np.ndarray
 
 
-def mixture(means, variances, weights) -> Target:
+def isotropic_mixture(means, variances, weights) -> Target:
     """Isotropic Gaussians; a point belongs to the nearest mean."""
     means, variances, weights = (np.asarray(v, float) for v in (means, variances, weights))
     dim = means.shape[1]
@@ -47,22 +47,22 @@ def mixture(means, variances, weights) -> Target:
 
 def two_modes() -> Target:
     """A: weights 1/3 and 2/3, of different width; mode 1 is the top right one."""
-    return mixture([[-1.5, -1.5], [1.5, 1.5]], [0.05, 0.1], [1 / 3, 2 / 3])
+    return isotropic_mixture([[-1.5, -1.5], [1.5, 1.5]], [0.05, 0.1], [1 / 3, 2 / 3])
 
 
 def four_modes() -> Target:
     """B: four modes in a row with unequal weights."""
-    return mixture([[-3, 0], [-1, 0], [1, 0], [3, 0]], 4 * [0.05], [0.1, 0.2, 0.3, 0.4])
+    return isotropic_mixture([[-3, 0], [-1, 0], [1, 0], [3, 0]], 4 * [0.05], [0.1, 0.2, 0.3, 0.4])
 
 
 def eight_gaussians() -> Target:
-    """C: on the unit circle, sd 0.15."""
+    """C: eight Gaussians on the unit circle, sd 0.15."""
     angle = 2 * np.pi * np.arange(8) / 8
-    return mixture(np.stack([np.cos(angle), np.sin(angle)], axis=1), 8 * [0.15**2], 8 * [1 / 8])
+    return isotropic_mixture(np.stack([np.cos(angle), np.sin(angle)], axis=1), 8 * [0.15**2], 8 * [1 / 8])
 
 
 def rings() -> Target:
-    """C: radii 1 to 4, sd 0.15 across."""
+    """C: four rings of radii 1 to 4, sd 0.15 across."""
     radii = np.arange(1.0, 5.0)
 
     def sample(rng_key, num):
@@ -87,4 +87,4 @@ def growing_dimension(dim: int, *, separation: float, weights=(0.25, 0.25, 0.25,
     """D: four unit Gaussians at `separation` times (1..1), (-1..-1, 1..1) and their negatives."""
     ones = np.ones(dim)
     halves = np.where(np.arange(dim) < dim // 2, -1.0, 1.0)
-    return mixture(separation * np.stack([ones, halves, -halves, -ones]), 4 * [1.0], weights)
+    return isotropic_mixture(separation * np.stack([ones, halves, -halves, -ones]), 4 * [1.0], weights)

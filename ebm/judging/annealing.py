@@ -29,7 +29,7 @@ Array = jax.Array
 
 
 class AIS(NamedTuple):
-    """One walk of all walkers.
+    """Result of one annealing of all walkers.
 
     Attributes
     ----------
@@ -62,7 +62,7 @@ def ais(
     step_size: float | Callable = 0.1,
     local: Callable = blackjax.mala,
 ) -> AIS:
-    """From draws of the tilt to the model: a stochastic lower bound of log Z.
+    """From draws of the tilt to the model: a stochastic lower bound of log Z (Neal, arXiv physics/9803008).
 
     Parameters
     ----------
@@ -81,6 +81,13 @@ def ais(
     local
         BlackJAX constructor, as in `flowmcmc.sample`.
 
+    Returns
+    -------
+    AIS
+        ``log_z`` and its standard ``error``, scalars in nats; ``ess``, a fraction; ``positions``, where the walkers end
+        at the model, leaves (walkers, ...), and their ``log_weights`` (walkers,); ``acceptance_rate``
+        (num_temperatures,).
+
     Raises
     ------
     ValueError
@@ -90,12 +97,12 @@ def ais(
     --------
     >>> ais(jax.random.key(0), model, theta, step_size=lambda b: 0.5 / (1 + 20 * b)).log_z  # doctest: +SKIP
     """
-    check({"num_walkers": num_walkers, "num_temperatures": num_temperatures, "num_steps": num_steps})
+    check_counts({"num_walkers": num_walkers, "num_temperatures": num_temperatures, "num_steps": num_steps})
     sizes = step_sizes(step_size, num_temperatures)
     check_model(model)
     key_start, key_walk = jax.random.split(as_key(rng_key))
     start = jax.vmap(model.tilt.sample)(jax.random.split(key_start, num_walkers))
-    return anneal(key_walk, model, theta, start, sizes, num_steps, hashable(local), is_reverse=False)
+    return anneal(key_walk, model, theta, start, sizes, num_steps, unwrap_kernel(local), is_reverse=False)
 
 
 def reverse_ais(
@@ -109,9 +116,9 @@ def reverse_ais(
     step_size: float | Callable = 0.1,
     local: Callable = blackjax.mala,
 ) -> AIS:
-    """From draws of the model back to the tilt: a stochastic upper bound of log Z.
+    """From draws of the model back to the tilt: a stochastic upper bound of log Z (Grosse et al., arXiv 1511.02543).
 
-    Errors are those of `ais`; the standard error takes the walkers as independent.
+    The standard error takes the walkers as independent.
 
     Parameters
     ----------
@@ -119,13 +126,27 @@ def reverse_ais(
         As in `ais`.
     positions
         Draws of the model, leaves (walkers, ...).
+
+    Returns
+    -------
+    AIS
+        ``log_z`` and its standard ``error``, scalars in nats; ``ess``, a fraction; ``positions``, where the walkers end
+        at the tilt, leaves (walkers, ...), and their ``log_weights`` (walkers,); ``acceptance_rate``
+        (num_temperatures,).
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `ais`; or if `positions` are not finite arrays.
     """
-    check({"number of positions": num_chains(positions), "num_temperatures": num_temperatures, "num_steps": num_steps})
+    check_counts(
+        {"number of positions": num_chains(positions), "num_temperatures": num_temperatures, "num_steps": num_steps}
+    )
     sizes = step_sizes(step_size, num_temperatures)
     check_model(model)
     if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(positions)):
         positions = check_positions(positions)
-    return anneal(as_key(rng_key), model, theta, positions, sizes, num_steps, hashable(local), is_reverse=True)
+    return anneal(as_key(rng_key), model, theta, positions, sizes, num_steps, unwrap_kernel(local), is_reverse=True)
 
 
 def ais_bracket(
@@ -142,12 +163,24 @@ def ais_bracket(
 ) -> tuple[AIS, AIS]:
     """Bounds of log Z from below and above: `num_walkers` up from the tilt, and `positions` down from the model.
 
+    Bidirectional Monte Carlo: Grosse et al., arXiv 1511.02543.
+
     Parameters
     ----------
     rng_key, model, theta, num_walkers, num_temperatures, num_steps, step_size, local
         As in `ais`.
     positions
         As in `reverse_ais`.
+
+    Returns
+    -------
+    tuple of AIS
+        The walk up, whose ``log_z`` is a lower bound on average, and the walk down, an upper bound; both in nats.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As in `ais` and `reverse_ais`.
     """
     key_up, key_down = jax.random.split(rng_key)
     shared = {"num_temperatures": num_temperatures, "num_steps": num_steps, "step_size": step_size, "local": local}
@@ -157,7 +190,7 @@ def ais_bracket(
 
 @partial(jax.jit, static_argnames=("model", "num_steps", "local", "is_reverse"))
 def anneal(rng_key, model, theta, positions, sizes, num_steps, local, *, is_reverse):
-    """All walkers along all b: forward weighs and then moves, backward does the same in the opposite order."""
+    """Take all walkers along all b; forward weighs them before each move, backward after it."""
     energy = jax.vmap(partial(model.energy, theta))
     dtype = jax.eval_shape(energy, positions).dtype
     b = jnp.linspace(0.0, 1.0, sizes.shape[0] + 1, dtype=dtype)
@@ -165,7 +198,7 @@ def anneal(rng_key, model, theta, positions, sizes, num_steps, local, *, is_reve
     def step(carry, inputs):
         positions, log_weights = carry
         key, low, high, size = inputs
-        move = partial(moved, key, model, theta, b=high, step_size=size, num_steps=num_steps, local=local)
+        move = partial(move_walkers, key, model, theta, b=high, step_size=size, num_steps=num_steps, local=local)
         if is_reverse:
             positions, rate = move(positions)
         log_weights = log_weights - (high - low) * energy(positions)
@@ -185,8 +218,8 @@ def anneal(rng_key, model, theta, positions, sizes, num_steps, local, *, is_reve
     return AIS(sign * log_mean, error, 1 / jnp.mean(weights**2), positions, sign * signed, rates)
 
 
-def moved(rng_key, model, theta, positions, *, b, step_size, num_steps, local):
-    """Every walker after `num_steps` kernel steps at b, and their mean acceptance."""
+def move_walkers(rng_key, model, theta, positions, *, b, step_size, num_steps, local):
+    """Positions of the walkers after `num_steps` kernel steps at b, and their mean acceptance rate."""
     logdensity = lambda x: model.tilt.log_prob(x) - b * model.energy(theta, x)
     ones = jax.tree.map(lambda leaf: jnp.ones_like(leaf[0]), positions)
     kernel = scaled_kernel(local, logdensity, step_size, ones)
@@ -202,18 +235,13 @@ def moved(rng_key, model, theta, positions, *, b, step_size, num_steps, local):
 
 
 def step_sizes(step_size, num_temperatures: int) -> Array:
-    """One for each b above 0."""
+    """Step sizes of the kernel, one for each b above 0, (num_temperatures,)."""
     if not callable(step_size) and not 0 < step_size < float("inf"):
         raise ValueError(f"step_size must be positive, got {step_size}.")
     b = jnp.linspace(0.0, 1.0, num_temperatures + 1)[1:]
     return jnp.asarray(jax.vmap(step_size)(b)) if callable(step_size) else jnp.full(num_temperatures, step_size)
 
 
-def hashable(local: Callable) -> Callable:
-    """The function within BlackJAX's top-level objects, which have no hash."""
+def unwrap_kernel(local: Callable) -> Callable:
+    """The function within one of BlackJAX's top-level objects, which themselves have no hash."""
     return getattr(local, "differentiable", local)
-
-
-def check(counts: dict[str, int]) -> None:
-    """Raise unless all are at least 1."""
-    check_counts(counts)

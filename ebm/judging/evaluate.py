@@ -1,4 +1,4 @@
-r"""Against the truth: mode weights by importance, divergence from a known law; 2-d grids are in `planar`.
+r"""Comparison with the truth: mode weights by importance sampling, divergence from a known density.
 
 W_k = sum_i w_i 1[x_i in mode k] / sum_i w_i        KL(p* | p_theta) = E_{p*}[log p*(x) - log p_theta(x)]
 """
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from ebm.judging.planar import BATCH, Grid, grid, grid_mode_weights, labelled, log_densities
+from ebm.judging.planar import DENSITY_BATCH, Grid, checked_labels, grid, grid_mode_weights, log_densities
 from ebm.model import Model
 from flowmcmc import Flow
 from flowmcmc.base import Array, num_chains
@@ -44,6 +44,8 @@ def mode_weights_importance(
 ) -> ImportanceModeWeights:
     """Self-normalised importance weights of the modes, from flow draws.
 
+    Self-normalised importance sampling: Geweke (1989). Pareto k: Vehtari et al., arXiv 1507.02646.
+
     Parameters
     ----------
     rng_key
@@ -59,6 +61,12 @@ def mode_weights_importance(
     num_draws
         Flow draws.
 
+    Returns
+    -------
+    ImportanceModeWeights
+        ``weights`` (num_modes,), fractions that sum to one, and their standard ``errors`` (num_modes,); ``ess``, a
+        fraction of `num_draws`, and ``pareto_k``.
+
     Raises
     ------
     ValueError
@@ -66,7 +74,7 @@ def mode_weights_importance(
     """
     check_counts({"num_draws": num_draws, "num_modes": num_modes})
     positions, log_weights = weighted_draws(as_key(rng_key), model, theta, flow, params, num_draws)
-    found = labelled(labels, positions, num_draws)
+    found = checked_labels(labels, positions, num_draws)
     if found.max() >= num_modes:
         raise ValueError(f"labels returned {found.max()}, but num_modes is {num_modes}: labels start at 0.")
     log_weights = np.asarray(log_weights, float)
@@ -76,7 +84,7 @@ def mode_weights_importance(
     shares = np.exp(log_weights - np.logaddexp.reduce(log_weights))
     is_in = found[:, None] == np.arange(num_modes)
     weights = shares @ is_in
-    errors = np.sqrt(shares**2 @ (is_in - weights) ** 2)  # first order, of a ratio
+    errors = np.sqrt(shares**2 @ (is_in - weights) ** 2)  # to first order, for a ratio of means
     return ImportanceModeWeights(weights, errors, effective_fraction(log_weights), tail_shape(log_weights))
 
 
@@ -88,13 +96,15 @@ def weighted_draws(rng_key, model, theta, flow, params, num_draws):
         position, log_prob = flow.sample_and_log_prob(key, params)
         return position, model.logdensity(theta, position) - log_prob
 
-    return jax.lax.map(one, jax.random.split(rng_key, num_draws), batch_size=BATCH)
+    return jax.lax.map(one, jax.random.split(rng_key, num_draws), batch_size=DENSITY_BATCH)
 
 
 def kl_divergence(
     true_logdensity: Callable[[Any], Array], draws: Any, model: Model, theta: Any, log_z: float
 ) -> tuple[float, float]:
     """KL(p* | p_theta) in nats and its Monte Carlo error, which leaves out the error of `log_z`.
+
+    Reference: Kullback and Leibler (1951).
 
     Parameters
     ----------
@@ -106,6 +116,16 @@ def kl_divergence(
         An energy with its tilt, and parameters.
     log_z
         Of the model, nats.
+
+    Returns
+    -------
+    tuple of float
+        The divergence and its standard error, in nats.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than two draws.
     """
     num = num_chains(draws)
     if num < 2:

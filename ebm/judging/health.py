@@ -10,10 +10,10 @@ from flowmcmc.ground.arguments import check_has
 
 __all__ = ["Health", "health"]
 
-MAX_RHAT = 1.05  # over a few tens of looks; the final sampler is held to 1.01
+MAX_TRAINING_RHAT = 1.05  # over a few tens of looks; the final sampler is held to 1.01
 MIN_ACCEPTANCE = 0.05
-MIN_ESS = 0.1
-LAST = 0.1  # of the updates
+MIN_WEIGHT_ESS = 0.1
+LAST_SHARE = 0.1  # share of the updates that means are taken over
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Health:
     loss
         Mean over the last tenth of the updates; for maximum likelihood the energy gap E(data) - E(negatives), nats.
     local_acceptance_rate, flow_acceptance_rate, ess
-        Means there; NaN where there is no such thing.
+        Means over the same updates; NaN where a method has none.
     rhat
         Of the persistent chains over the second half of the looks, worst coordinate; NaN without such chains.
     num_skipped, num_invalid
@@ -58,17 +58,23 @@ class Health:
 
 
 def health(fit: Fit) -> Health:
-    """Read a `Fit`.
+    """Whether training went well, in numbers and in words; r-hat is that of Vehtari et al. (arXiv 1903.08008).
 
     Parameters
     ----------
     fit
         Of any method. Without persistent chains mode weights stay unchecked, and that is said.
+
+    Returns
+    -------
+    Health
+        Means over the last tenth of the updates, r-hat of the persistent chains, counts of what was not finite, and
+        ``problems``, a list of sentences.
     """
     check_has("fit", fit, ("info", "chains"), "what ebm.fit returned")
     info = fit.info
     num = len(info.loss)
-    last = slice(num - max(1, int(LAST * num)), num)
+    last = slice(num - max(1, int(LAST_SHARE * num)), num)
     loss, local, flow, ess = (
         float(np.mean(values[last]))
         for values in (
@@ -91,11 +97,11 @@ def health(fit: Fit) -> Health:
         problems.append(f"local steps are accepted at {local:.3f}: the step size is too large")
     if flow < MIN_ACCEPTANCE:
         problems.append(f"flow proposals are accepted at {flow:.3f}: chains hardly jump between modes")
-    if ess < MIN_ESS:
+    if ess < MIN_WEIGHT_ESS:
         problems.append(f"the negatives' weights have an effective size of {ess:.1%}")
     if np.isnan(rhat):
         problems.append("no persistent chains were watched: relative weights of modes are unchecked")
-    elif rhat > MAX_RHAT:
+    elif rhat > MAX_TRAINING_RHAT:
         problems.append(
             f"r-hat of the persistent chains is {rhat:.2f}: they do not mix, so the relative weights of modes in the "
             "gradient, and in the model, are arbitrary; add flow proposals"
@@ -104,7 +110,7 @@ def health(fit: Fit) -> Health:
 
 
 def chains_rhat(fit: Fit) -> float:
-    """Worst coordinate, over the second half of the looks; NaN if there are fewer than four."""
+    """r-hat of the worst coordinate over the second half of the looks; NaN if these are fewer than four."""
     from arviz_stats.base.array import array_stats
 
     if fit.chains is None:

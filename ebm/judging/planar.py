@@ -16,11 +16,11 @@ import numpy as np
 from ebm.model import Model, check_model
 from flowmcmc.ground.checks import check_scalar
 
-__all__ = ["Grid", "grid", "grid_mode_weights", "labelled", "log_densities"]
+__all__ = ["Grid", "checked_labels", "grid", "grid_mode_weights", "log_densities"]
 
-BATCH = 10_000  # positions at once, to bound memory
-MARGIN = 20  # around the box, a strip of one twentieth of it is looked at too
-LOST = 1e-3  # mass outside that is too much
+DENSITY_BATCH = 10_000  # positions at once, to bound memory
+STRIPS_PER_SIDE = 20  # the strip checked for mass around the box has 1 / STRIPS_PER_SIDE of its width
+MAX_LOST_MASS = 1e-3  # largest share of the mass that may lie in the strip
 
 
 class Grid(NamedTuple):
@@ -43,6 +43,12 @@ def grid(model: Model, theta: Any, *, low, high, num: int = 400) -> Grid:
     num
         Cells along each side.
 
+    Returns
+    -------
+    Grid
+        ``points`` (num^2, 2), centres of the cells inside the box; ``log_prob`` (num^2,), normalised on the box, and
+        ``log_z``, in nats.
+
     Raises
     ------
     ValueError
@@ -56,7 +62,7 @@ def grid(model: Model, theta: Any, *, low, high, num: int = 400) -> Grid:
         raise ValueError(f"num must be at least 2, got {num}.")
     check_model(model)
     check_scalar("the model's log density", lambda x: model.logdensity(theta, x), jnp.zeros(2))
-    strip = max(1, num // MARGIN)
+    strip = max(1, num // STRIPS_PER_SIDE)
     width = (high - low) / num
     steps = np.arange(-strip, num + strip) + 0.5
     axes = [low[k] + width[k] * steps for k in range(2)]
@@ -72,7 +78,7 @@ def grid(model: Model, theta: Any, *, low, high, num: int = 400) -> Grid:
         raise ValueError(f"the density is zero at every point between low = {low} and high = {high}: move the box.")
     log_mass = np.logaddexp.reduce(values[is_inside])
     outside = np.exp(np.logaddexp.reduce(values[~is_inside]) - np.logaddexp.reduce(values, axis=None))
-    if outside > LOST:
+    if outside > MAX_LOST_MASS:
         raise ValueError(
             f"a share of {outside:.2g} of the mass lies just outside low = {low}, high = {high}: widen the box."
         )
@@ -82,8 +88,8 @@ def grid(model: Model, theta: Any, *, low, high, num: int = 400) -> Grid:
 
 @partial(jax.jit, static_argnums=0)
 def log_densities(model, theta, positions):
-    """Unnormalised, at positions (n, ...)."""
-    return jax.lax.map(partial(model.logdensity, theta), positions, batch_size=BATCH)
+    """Unnormalised log densities (n,) at positions (n, ...)."""
+    return jax.lax.map(partial(model.logdensity, theta), positions, batch_size=DENSITY_BATCH)
 
 
 def grid_mode_weights(grid: Grid, labels: Callable) -> np.ndarray:
@@ -96,17 +102,22 @@ def grid_mode_weights(grid: Grid, labels: Callable) -> np.ndarray:
     labels
         From points (n, 2) to integers (n,) from 0.
 
+    Returns
+    -------
+    numpy.ndarray
+        Shape (modes,) with one more mode than the largest label; fractions that sum to one.
+
     Raises
     ------
     ValueError
         If `labels` does not return one integer, at least 0, for each point.
     """
     mass = np.exp(grid.log_prob - np.logaddexp.reduce(grid.log_prob))
-    return np.bincount(labelled(labels, grid.points, len(mass)), weights=mass)
+    return np.bincount(checked_labels(labels, grid.points, len(mass)), weights=mass)
 
 
-def labelled(labels: Callable, positions, num: int) -> np.ndarray:
-    """What `labels` returns, checked."""
+def checked_labels(labels: Callable, positions, num: int) -> np.ndarray:
+    """Labels of the positions, after checking that they are `num` integers from 0."""
     found = np.asarray(labels(positions))
     if found.shape != (num,) or not np.issubdtype(found.dtype, np.integer) or found.min() < 0:
         raise ValueError(

@@ -14,13 +14,13 @@ from ebm.judging.planar import log_densities
 from ebm.trained import EBM
 from flowmcmc.ground.arguments import check_has
 from flowmcmc.ground.leaves import leaf_names
-from flowmcmc.plots.parts import check_path, new_figure, save_figure, select_coordinates, thinning
+from flowmcmc.plots.parts import check_path, new_figure, save_figure, select_coordinates, thinning_slice
 from flowmcmc.reading.diagnostics import entry_names
 
 __all__ = ["plot_energy"]
 
-DEPTH = 12  # nats below the highest density that the colours reach
-NUM_POINTS = 1000
+COLOUR_DEPTH = 12  # nats below the highest density, where the colours end
+MAX_OVERLAY_POINTS = 1000  # that are drawn
 
 
 def plot_energy(
@@ -56,7 +56,8 @@ def plot_energy(
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        Two panels: log density and energy, in nats.
 
     Raises
     ------
@@ -67,7 +68,7 @@ def plot_energy(
     check_path(path)
     check_has("trained", trained, ("model", "theta"), "an EBM (ebm.finish) or a Fit (ebm.fit)")
     positions = default_points(trained) if points is None else points
-    positions = jax.tree.map(lambda leaf: jnp.asarray(leaf)[thinning(len(leaf), NUM_POINTS)], positions)
+    positions = jax.tree.map(lambda leaf: jnp.asarray(leaf)[thinning_slice(len(leaf), MAX_OVERLAY_POINTS)], positions)
     flat = np.asarray(jax.vmap(lambda position: ravel_pytree(position)[0])(positions))
     dim = flat.shape[1]
     shapes = dict(zip(leaf_names(positions), (leaf.shape[1:] for leaf in jax.tree.leaves(positions))))
@@ -79,7 +80,7 @@ def plot_energy(
         raise ValueError("the model has no finite density at any of the points: training has failed, or name others.")
     densest = flat[np.argmax(np.where(np.isfinite(values), values, -np.inf))]
     centre = densest if at is None else np.asarray(ravel_pytree(at)[0])
-    sides = [window(flat[:, column], num) for column in columns]
+    sides = [cell_centres(flat[:, column], num) for column in columns]
     cells = np.tile(centre, (num ** len(columns), 1))
     cells[:, columns] = np.stack([side.ravel() for side in np.meshgrid(*sides, indexing="ij")], axis=1)
     unravel = ravel_pytree(jax.tree.map(lambda leaf: leaf[0], positions))[1]
@@ -101,7 +102,7 @@ def plot_energy(
 
 
 def default_points(trained: EBM | Fit):
-    """Draws of a model in use, data of one in training."""
+    """Draws of an `EBM`, data of a `Fit`."""
     if isinstance(trained, Fit):
         return trained.state.sampler.data
     if trained.result is None or trained.result.trace is None:
@@ -110,7 +111,7 @@ def default_points(trained: EBM | Fit):
     return jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
 
 
-def window(values: np.ndarray, num: int) -> np.ndarray:
+def cell_centres(values: np.ndarray, num: int) -> np.ndarray:
     """Centres of cells over a range a fifth wider on either side than that of `values`."""
     low, high = float(values.min()), float(values.max())
     margin = 0.2 * (high - low) or 1.0
@@ -130,12 +131,12 @@ def landscape(trained: EBM | Fit, positions) -> tuple[np.ndarray, np.ndarray]:
 def draw_maps(axes, sides, maps, points: np.ndarray) -> None:
     """Both maps, lines of equal height and `points` (n, 2) over the density."""
     for axis, values, label, style in (
-        (axes[0], maps[0], "nats below the highest", {"vmin": -DEPTH, "vmax": 0, "cmap": "magma"}),
+        (axes[0], maps[0], "nats below the highest", {"vmin": -COLOUR_DEPTH, "vmax": 0, "cmap": "magma"}),
         (axes[1], maps[1], "nats", {}),
     ):
         image = axis.pcolormesh(*sides, values, rasterized=True, **style)
         axis.figure.colorbar(image, ax=axis, label=label, extend="min" if style else "neither")
-    axes[0].contour(*sides, np.maximum(maps[0], -DEPTH), levels=np.arange(-10, 0, 2), colors="w", linewidths=0.4)
+    axes[0].contour(*sides, np.maximum(maps[0], -COLOUR_DEPTH), levels=np.arange(-10, 0, 2), colors="w", linewidths=0.4)
     axes[0].scatter(points[:, 0], points[:, 1], s=2, color="c", linewidths=0, rasterized=True)
     axes[0].set(xlim=(sides[0][0], sides[0][-1]), ylim=(sides[1][0], sides[1][-1]), title="log density")
     axes[1].set_title("energy E")

@@ -1,9 +1,9 @@
-r"""Two samples, one law? A kernel distance with its permutation test, and the accuracy of a classifier.
+r"""Two-sample tests: a kernel distance with its permutation test, and the accuracy of a classifier.
 
     MMD^2 = E k(x, x') + E k(y, y') - 2 E k(x, y),   k(a, b) = exp(-|a - b|^2 / (2 h^2))
 
 Gretton et al., JMLR 13 (2012); Lopez-Paz & Oquab, arXiv 1610.06545. Both take independent draws: thin chains first, or
-the tests see differences that are none.
+the tests find differences where there are none.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ __all__ = ["c2st", "mmd"]
 
 
 def mmd(x: Any, y: Any, *, bandwidth: float | None = None, rng_key, num_permutations: int = 200) -> tuple[float, float]:
-    """Unbiased squared MMD with a Gaussian kernel, and its p-value by permutation.
+    """Unbiased squared MMD with a Gaussian kernel, and its p-value by permutation: Gretton et al. (2012).
 
     Memory grows with the square of the number of positions: pass a few thousand.
 
@@ -38,15 +38,15 @@ def mmd(x: Any, y: Any, *, bandwidth: float | None = None, rng_key, num_permutat
 
     Returns
     -------
-    tuple
-        The value (it can be slightly negative) and the p-value.
+    tuple of float
+        The squared distance, without units (it can be slightly negative), and the p-value in (0, 1].
 
     Raises
     ------
     ValueError
         If the samples are too small or of different shape, or an option is not positive.
     """
-    x, y = rows(x, "x"), rows(y, "y")
+    x, y = flatten_sample(x, "x"), flatten_sample(y, "y")
     check_pair(x, y)
     if num_permutations < 1:
         raise ValueError(f"num_permutations must be at least 1, got {num_permutations}.")
@@ -54,8 +54,8 @@ def mmd(x: Any, y: Any, *, bandwidth: float | None = None, rng_key, num_permutat
         raise ValueError(f"bandwidth must be positive, got {bandwidth}; None takes the median distance.")
     distances = pdist(np.concatenate([x, y]), "sqeuclidean")
     square = np.median(distances) if bandwidth is None else bandwidth**2
-    kernel = squareform(np.exp(-0.5 * distances / (square if square > 0 else 1.0)))  # zero on its diagonal
-    rng = generator(rng_key)
+    kernel = squareform(np.exp(-0.5 * distances / (square if square > 0 else 1.0)))  # zeros on the diagonal
+    rng = numpy_generator(rng_key)
     is_x = np.zeros((len(kernel), 1 + num_permutations), kernel.dtype)
     is_x[: len(x)] = 1.0
     is_x[:, 1:] = rng.permuted(is_x[:, 1:], axis=0)
@@ -72,6 +72,8 @@ def mmd(x: Any, y: Any, *, bandwidth: float | None = None, rng_key, num_permutat
 def c2st(rng_key, x: Any, y: Any, *, num_neighbours: int | None = None) -> tuple[float, float]:
     """Accuracy of a nearest-neighbour classifier on held-out halves; near 0.5 the samples cannot be told apart.
 
+    Classifier two-sample test: Lopez-Paz and Oquab, arXiv 1610.06545.
+
     Parameters
     ----------
     rng_key
@@ -83,17 +85,17 @@ def c2st(rng_key, x: Any, y: Any, *, num_neighbours: int | None = None) -> tuple
 
     Returns
     -------
-    tuple
-        The accuracy, and the standard error that it has if the laws are the same: 0.5 / sqrt(number tested).
+    tuple of float
+        The accuracy in [0, 1], and the standard error that it has if the laws are the same: 0.5 / sqrt(number tested).
 
     Raises
     ------
     ValueError
         If the samples are too small or of different shape, or `num_neighbours` is even or out of range.
     """
-    x, y = rows(x, "x"), rows(y, "y")
+    x, y = flatten_sample(x, "x"), flatten_sample(y, "y")
     check_pair(x, y)
-    rng = generator(rng_key)
+    rng = numpy_generator(rng_key)
     half = min(len(x), len(y)) // 2
     neighbours = 2 * int(np.sqrt(2 * half) / 2) + 1 if num_neighbours is None else num_neighbours
     if neighbours % 2 == 0 or not 1 <= neighbours <= 2 * half:
@@ -108,7 +110,7 @@ def c2st(rng_key, x: Any, y: Any, *, num_neighbours: int | None = None) -> tuple
     return float(accuracy), float(0.5 / np.sqrt(2 * half))
 
 
-def rows(positions: Any, name: str) -> np.ndarray:
+def flatten_sample(positions: Any, name: str) -> np.ndarray:
     """Positions as an array (n, d)."""
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(positions)]
     if not leaves or any(leaf.ndim == 0 or leaf.dtype.kind not in "biuf" or not leaf.size for leaf in leaves):
@@ -130,6 +132,6 @@ def check_pair(x: np.ndarray, y: np.ndarray) -> None:
         raise ValueError(f"x and y must hold at least 4 positions each, got {len(x)} and {len(y)}.")
 
 
-def generator(rng_key) -> np.random.Generator:
-    """NumPy's, seeded by a JAX key."""
+def numpy_generator(rng_key) -> np.random.Generator:
+    """A NumPy generator seeded by a JAX key."""
     return np.random.default_rng(np.asarray(jax.random.key_data(as_key(rng_key))))

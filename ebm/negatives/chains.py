@@ -1,4 +1,4 @@
-"""Negatives from Markov chains. One pattern: start somewhere, run any sampler of the core, use where it ends.
+"""Negatives from Markov chains: each method starts chains, runs a sampler of the core, and uses where they end.
 
     contrastive_divergence   starts at the batch of data      biased (Hinton 2002)
     short_run                starts afresh from a density     biased (Nijkamp et al., arXiv 1904.09770)
@@ -46,6 +46,16 @@ def local_tuning(step_size: float, position) -> Tuning:
         Of the kernel.
     position
         Gives the shape and dtype.
+
+    Returns
+    -------
+    Tuning
+        ``params=None``, the step size as a scalar, and a ``scale`` of ones, shaped like `position`.
+
+    Raises
+    ------
+    ValueError
+        If `step_size` is not positive.
     """
     if not step_size > 0:
         raise ValueError(f"step_size must be positive, got {step_size}.")
@@ -53,7 +63,7 @@ def local_tuning(step_size: float, position) -> Tuning:
 
 
 def contrastive_divergence(make_sampler: Callable, *, num_rounds: int = 1) -> NegativeSampler:
-    """Chains that start at the batch of data, one for each point.
+    """Chains that start at the batch of data, one for each point: contrastive divergence, Hinton (2002).
 
     Parameters
     ----------
@@ -61,6 +71,11 @@ def contrastive_divergence(make_sampler: Callable, *, num_rounds: int = 1) -> Ne
         As in `persistent`.
     num_rounds
         Of the sampler, for each update.
+
+    Returns
+    -------
+    NegativeSampler
+        Its ``step`` gives batch_size * num_rounds positions with equal weights, zero where the model has no density.
     """
     return from_start(make_sampler, lambda rng_key, batch: batch, num_rounds)
 
@@ -68,7 +83,7 @@ def contrastive_divergence(make_sampler: Callable, *, num_rounds: int = 1) -> Ne
 def short_run(
     make_sampler: Callable, start: Callable, *, num_chains: int = 256, num_rounds: int = 1
 ) -> NegativeSampler:
-    """Chains that start anew for each update.
+    """Chains that start anew for each update (Nijkamp et al., arXiv 1904.09770).
 
     Parameters
     ----------
@@ -80,8 +95,13 @@ def short_run(
         How many.
     num_rounds
         Of the sampler, for each update.
+
+    Returns
+    -------
+    NegativeSampler
+        Its ``step`` gives num_chains * num_rounds positions with equal weights, zero where the model has no density.
     """
-    check(num_chains=num_chains, num_rounds=num_rounds)
+    check_positive(num_chains=num_chains, num_rounds=num_rounds)
     check_callables({"start": start}, "model.tilt.sample")
     return from_start(
         make_sampler, lambda rng_key, batch: jax.vmap(start)(jax.random.split(rng_key, num_chains)), num_rounds
@@ -98,7 +118,9 @@ def persistent(
     restart: Callable | None = None,
     restart_rate: float = 0.0,
 ) -> NegativeSampler:
-    """Chains that go on where they were, however theta changed; with flow proposals this is the paper's method.
+    """Chains that go on where they were, however theta changed: Tieleman (2008).
+
+    With flow proposals this is the method of Grenioux, Moulines and Gabrié (arXiv 2306.00684).
 
     Parameters
     ----------
@@ -115,12 +137,18 @@ def persistent(
         Each active chain starts anew from ``restart(rng_key)`` with this probability before it moves (Du and Mordatch,
         arXiv 1903.08689). That biases the chains' law.
 
+    Returns
+    -------
+    NegativeSampler
+        Its state is a `PersistentState`; its ``step`` gives num_active * num_rounds positions with equal weights, zero
+        where the model has no density.
+
     Raises
     ------
     ValueError
         If `num_active` does not divide `num_chains`, or a rate or number is out of range.
     """
-    check(num_chains=num_chains, num_active=num_active, num_rounds=num_rounds)
+    check_positive(num_chains=num_chains, num_active=num_active, num_rounds=num_rounds)
     if num_chains % num_active:
         raise ValueError(
             f"num_active must divide num_chains, got {num_active} and {num_chains}: every chain must move."
@@ -152,7 +180,7 @@ def persistent(
             active = jax.vmap(lambda r, a, b: jax.tree.map(lambda x, y: jnp.where(r, x, y), a, b))(
                 is_restarted, fresh, active
             )
-        sampler, positions, weights, info = advance(
+        sampler, positions, weights, info = run_rounds(
             key_run, make_sampler(logdensity_fn), state.sampler._replace(position=active), num_rounds
         )
         pool = jax.tree.map(lambda leaf, new: leaf.at[rows].set(new), state.pool, sampler.position)
@@ -162,8 +190,8 @@ def persistent(
 
 
 def from_start(make_sampler: Callable, start: Callable, num_rounds: int) -> NegativeSampler:
-    """Chains with a new start for every update; what the sampler learns (a step size) is kept."""
-    check(num_rounds=num_rounds)
+    """Chains that start anew for every update; what the sampler learns (a step size) is kept."""
+    check_positive(num_rounds=num_rounds)
 
     def init(rng_key, logdensity_fn, data):
         key_start, key_sampler = jax.random.split(rng_key)
@@ -173,15 +201,15 @@ def from_start(make_sampler: Callable, start: Callable, num_rounds: int) -> Nega
     def step(rng_key, state, logdensity_fn, batch):
         key_start, key_run = jax.random.split(rng_key)
         begun = state._replace(position=start(key_start, batch))
-        sampler, positions, weights, info = advance(key_run, make_sampler(logdensity_fn), begun, num_rounds)
+        sampler, positions, weights, info = run_rounds(key_run, make_sampler(logdensity_fn), begun, num_rounds)
         # batches may differ in size from the data that init saw; only what is learned stays
         return positions, weights, sampler._replace(position=state.position), info
 
     return NegativeSampler(init, step)
 
 
-def advance(rng_key: Array, algorithm, state, num_rounds: int):
-    """Run rounds; the sampler's state, the positions after every round with equal weights, and their `MethodInfo`.
+def run_rounds(rng_key: Array, algorithm, state, num_rounds: int):
+    """Run rounds; return the sampler's state, the positions after every round, equal weights, and a `MethodInfo`.
 
     A chain where the model has no density (zero, NaN) has weight zero until it leaves.
     """
@@ -201,7 +229,7 @@ def advance(rng_key: Array, algorithm, state, num_rounds: int):
 
 
 def without_weightless(positions, log_weights: Array):
-    """`positions` with the heaviest in place of those of weight zero: if their energy is NaN, zero times it is too."""
+    """Replace positions of weight zero by the heaviest one: if their energy is NaN, zero times it is NaN as well."""
     heaviest = jnp.argmax(log_weights)
 
     def one(leaf):
@@ -211,6 +239,6 @@ def without_weightless(positions, log_weights: Array):
     return jax.tree.map(one, positions)
 
 
-def check(**numbers: int) -> None:
-    """Raise unless all are positive."""
+def check_positive(**numbers: int) -> None:
+    """Raise unless all numbers are positive integers."""
     check_counts(numbers)

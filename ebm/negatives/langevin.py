@@ -26,30 +26,52 @@ class LangevinInfo(NamedTuple):
 def ula(logdensity_fn, step_size) -> SamplingAlgorithm:
     """Unadjusted Langevin, BlackJAX's integrator; a step into NaN or infinity is not taken, but counted.
 
+    Reference: Roberts and Tweedie (1996).
+
     Parameters
     ----------
     logdensity_fn
         Unnormalised log density of one position.
     step_size
         Half the variance of the noise.
+
+    Returns
+    -------
+    SamplingAlgorithm
+        ``init(position, rng_key=None)`` and ``step(rng_key, state)`` for one chain; its info is ``is_divergent`` alone.
+
+    Raises
+    ------
+    ValueError
+        If `step_size` is a float that is not positive and finite.
     """
-    return langevin(logdensity_fn, step_size, overdamped_langevin)
+    return guarded_langevin(logdensity_fn, step_size, overdamped_langevin)
 
 
 def gradient_ascent(logdensity_fn, step_size) -> SamplingAlgorithm:
-    """Noise-free Langevin.
+    """Langevin without noise: ascent of the log density, the refinement of CoopFlow (Xie et al., arXiv 2205.06924).
 
     Parameters
     ----------
     logdensity_fn, step_size
         As in `ula`.
+
+    Returns
+    -------
+    SamplingAlgorithm
+        As in `ula`; its steps are deterministic, and it samples no distribution.
+
+    Raises
+    ------
+    ValueError
+        As in `ula`.
     """
-    return langevin(logdensity_fn, step_size, ascent)
+    return guarded_langevin(logdensity_fn, step_size, ascent_integrator)
 
 
-def langevin(logdensity_fn, step_size, integrator) -> SamplingAlgorithm:
-    """Guard an integrator against leaving the finite numbers."""
-    # an array where it is learned
+def guarded_langevin(logdensity_fn, step_size, integrator) -> SamplingAlgorithm:
+    """A kernel that takes the integrator's step if the new state is finite, and stays otherwise."""
+    # a learned step size is an array, which is not checked
     if isinstance(step_size, float) and not 0 < step_size < float("inf"):
         raise ValueError(f"step_size must be positive, got {step_size}.")
     value_and_grad = jax.value_and_grad(logdensity_fn)
@@ -66,8 +88,8 @@ def langevin(logdensity_fn, step_size, integrator) -> SamplingAlgorithm:
     return SamplingAlgorithm(init, step)
 
 
-def ascent(value_and_grad):
-    """The integrator at temperature zero."""
+def ascent_integrator(value_and_grad):
+    """Langevin integrator at temperature zero, in BlackJAX's form."""
 
     def advance(rng_key, state, step_size):
         position = jax.tree.map(lambda x, g: x + step_size * g, state.position, state.logdensity_grad)

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from blackjax.smc.resampling import systematic
 
 from ebm.method import MethodInfo, NegativeSampler
-from ebm.negatives.chains import advance, check, without_weightless
+from ebm.negatives.chains import check_positive, run_rounds, without_weightless
 from flowmcmc import Density, Flow
 
 __all__ = ["JarzynskiState", "importance_sampling", "jarzynski"]
@@ -35,6 +35,7 @@ def importance_sampling(flow: Flow, params, *, num_draws: int = 1024) -> Negativ
     """Self-normalised importance sampling with a fixed flow, say one fitted to the data by `flowmcmc.fit_flow`.
 
     Biased by O(1 / num_draws); useless where ``info.ess`` is small. A flow that misses a mode never shows it.
+    Self-normalised importance sampling: Geweke (1989).
 
     Parameters
     ----------
@@ -42,8 +43,13 @@ def importance_sampling(flow: Flow, params, *, num_draws: int = 1024) -> Negativ
         Where the negatives are drawn from.
     num_draws
         Negatives for each update.
+
+    Returns
+    -------
+    NegativeSampler
+        Its ``step`` gives num_draws positions with self-normalised weights; ``log_z`` of its `MethodInfo` is in nats.
     """
-    check(num_draws=num_draws)
+    check_positive(num_draws=num_draws)
 
     def init(rng_key, logdensity_fn, data):
         return ()
@@ -57,7 +63,9 @@ def importance_sampling(flow: Flow, params, *, num_draws: int = 1024) -> Negativ
         positions = without_weightless(positions, log_weights)
         log_z = jax.nn.logsumexp(log_weights) - jnp.log(num_draws)
         missing = jnp.full((), jnp.nan)
-        info = MethodInfo(missing, missing, fraction(log_weights), log_z, jnp.sum(is_invalid, dtype=jnp.int32))
+        info = MethodInfo(
+            missing, missing, effective_fraction(log_weights), log_z, jnp.sum(is_invalid, dtype=jnp.int32)
+        )
         return positions, jax.nn.softmax(log_weights), state, info
 
     return NegativeSampler(init, step)
@@ -67,6 +75,8 @@ def jarzynski(
     make_sampler: Callable, tilt: Density, *, num_walkers: int = 1024, num_rounds: int = 1, resample_below: float = 0.5
 ) -> NegativeSampler:
     """Walkers drawn from the tilt, whose weights make up for every change of theta exactly.
+
+    Reference: Carbone et al., arXiv 2305.19414.
 
     Parameters
     ----------
@@ -80,8 +90,19 @@ def jarzynski(
         Walkers, all of which move at each update, and rounds of the sampler for each.
     resample_below
         Systematic resampling when the effective sample size falls below this fraction. 0: never.
+
+    Returns
+    -------
+    NegativeSampler
+        Its state is a `JarzynskiState`; its ``step`` gives num_walkers * num_rounds positions with weights that sum to
+        one; ``log_z`` of its `MethodInfo` is in nats.
+
+    Raises
+    ------
+    ValueError
+        If an option is out of range.
     """
-    check(num_walkers=num_walkers, num_rounds=num_rounds)
+    check_positive(num_walkers=num_walkers, num_rounds=num_rounds)
     if not 0 <= resample_below <= 1:
         raise ValueError(f"resample_below must lie in [0, 1], got {resample_below}.")
 
@@ -100,17 +121,17 @@ def jarzynski(
         log_weights = jnp.where(is_invalid, -jnp.inf, state.log_weights + change)
         gathered = state.log_z + jax.nn.logsumexp(log_weights) - jnp.log(num_walkers)
         weights = jax.nn.softmax(log_weights)
-        is_due = fraction(log_weights) < resample_below
+        is_due = effective_fraction(log_weights) < resample_below
         chosen = systematic(key_resample, weights, num_walkers)
         rows = jnp.where(is_due, chosen, jnp.arange(num_walkers))
         walkers = jax.tree.map(lambda leaf: leaf[rows], walkers)
         log_weights = jnp.where(is_due, 0.0, log_weights)
         log_z = jnp.where(is_due, gathered, state.log_z)
-        sampler, positions, _, info = advance(
+        sampler, positions, _, info = run_rounds(
             key_run, make_sampler(logdensity_fn), state.sampler._replace(position=walkers), num_rounds
         )
         info = info._replace(
-            ess=fraction(log_weights), log_z=gathered, num_invalid=info.num_invalid + jnp.sum(is_invalid)
+            ess=effective_fraction(log_weights), log_z=gathered, num_invalid=info.num_invalid + jnp.sum(is_invalid)
         )
         weights = jnp.tile(jax.nn.softmax(log_weights), num_rounds) / num_rounds
         logdensity = jax.vmap(logdensity_fn)(sampler.position)
@@ -119,7 +140,7 @@ def jarzynski(
     return NegativeSampler(init, step)
 
 
-def fraction(log_weights: Array) -> Array:
+def effective_fraction(log_weights: Array) -> Array:
     """Effective sample size as a fraction of the number of weights."""
     log_sum = jax.nn.logsumexp(log_weights)
     return jnp.exp(2 * log_sum - jax.nn.logsumexp(2 * log_weights)) / log_weights.shape[0]

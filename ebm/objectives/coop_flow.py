@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ebm.method import Method, energy_gap
 from ebm.model import Model
-from ebm.negatives.chains import check, local_tuning, short_run
+from ebm.negatives.chains import check_positive, local_tuning, short_run
 from ebm.negatives.langevin import gradient_ascent
 from flowmcmc import Flow, freeze
 
@@ -23,14 +23,22 @@ def coop_flow(
 ) -> Method:
     """Train an energy with a flow as its short-run proposal; the flow is learned beside it by the same optimiser.
 
+    CoopFlow: Xie et al., arXiv 2205.06924.
+
     Parameters
     ----------
     model, flow, params
         The flow starts at `params`, usually fitted to the data by `flowmcmc.fit_flow`.
     num_chains, num_steps, step_size
         Negatives for an update, and their noise-free Langevin steps.
+
+    Returns
+    -------
+    Method
+        Its `extra` is the parameters of the flow. The value of its loss is the energy gap, in nats; its gradient in
+        `extra` is that of -log q over the negatives.
     """
-    check(num_chains=num_chains, num_steps=num_steps)
+    check_positive(num_chains=num_chains, num_steps=num_steps)
     position = jax.eval_shape(model.tilt.sample, jax.random.key(0))
     ones = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), position)
 
@@ -52,7 +60,7 @@ def coop_flow(
         positions, state = jax.lax.stop_gradient((positions, state))
         gap, _ = energy_gap(model, theta, batch, positions, weights)
         fit = -jnp.mean(jax.vmap(flow.log_prob, (None, 0))(extra, positions))
-        # the flow's gradient without its value, which is no part of the energy gap
+        # adds the gradient for the flow but not its value, so that the loss is the energy gap
         return gap + fit - jax.lax.stop_gradient(fit), (state, info)
 
     return Method(init, loss)

@@ -11,13 +11,15 @@ import jax.numpy as jnp
 
 from ebm.method import Method, from_point_loss
 from ebm.model import Model
-from ebm.objectives.score_matching import score_at
+from ebm.objectives.score_matching import raveled_score
 
 __all__ = ["denoising_score_matching"]
 
 
 def denoising_score_matching(model: Model, *, noise_scale: float) -> Method:
     """Learn the data blurred by `noise_scale`: first derivatives in x only, so cheap in any dimension.
+
+    Reference: Vincent (2011).
 
     Parameters
     ----------
@@ -27,6 +29,11 @@ def denoising_score_matching(model: Model, *, noise_scale: float) -> Method:
     noise_scale
         sigma, in the data's units and one number for all coordinates. Smaller blurs less; but the loss stays of order
         one while what it says about the energy shrinks as sigma^2, so the gradient gets noisier.
+
+    Returns
+    -------
+    Method
+        Its loss is a scalar without units, of order d, the number of coordinates; nothing is learned beside theta.
 
     Raises
     ------
@@ -43,7 +50,7 @@ def denoising_score_matching(model: Model, *, noise_scale: float) -> Method:
         raise ValueError(f"noise_scale must be positive, got {noise_scale}; without noise use score_matching.")
 
     def point_loss(rng_key, theta, position):
-        vector, score = score_at(model, theta, position)
+        vector, score = raveled_score(model, theta, position)
         z = jax.random.normal(rng_key, vector.shape, vector.dtype)
         return 0.5 * jnp.sum((noise_scale * score(vector + noise_scale * z) + z) ** 2)
 

@@ -22,7 +22,7 @@ __all__ = ["energy_discrepancy"]
 def energy_discrepancy(
     model: Model, *, noise_scale: float, num_negatives: int = 16, stabilisation: float = 1.0
 ) -> Method:
-    """Energy discrepancy with a Gaussian perturbation.
+    """Energy discrepancy with a Gaussian perturbation (Schröder et al., arXiv 2307.06431).
 
     Parameters
     ----------
@@ -35,6 +35,11 @@ def energy_discrepancy(
         M, for each data point.
     stabilisation
         w. At 1 unbiased for every M. At 0 the loss is unbounded below: the energy of data may sink without end.
+
+    Returns
+    -------
+    Method
+        Its loss is a scalar in nats; nothing is learned beside theta.
 
     Raises
     ------

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 
 from ebm.method import Method, no_info
 from ebm.model import Model, check_model
-from ebm.objectives.nce import zero_log_z
+from ebm.objectives.nce import initial_log_z
 from flowmcmc import Flow
 from flowmcmc.ground.arguments import check_flow_type
 
@@ -23,6 +23,8 @@ __all__ = ["flow_contrastive"]
 
 def flow_contrastive(model: Model, flow: Flow, params: Any) -> Method:
     """Energy and flow as adversaries; `extra` is (log Z, parameters of the flow), log Z from 0 on.
+
+    Flow contrastive estimation: Gao et al., arXiv 1912.00589.
 
     Parameters
     ----------
@@ -38,8 +40,8 @@ def flow_contrastive(model: Model, flow: Flow, params: Any) -> Method:
     Returns
     -------
     Method
-        Its loss has the value of L and the gradients of L in theta and log Z, of -L in the flow's parameters;
-        `MethodInfo` reports the learned log Z.
+        Its loss has the value of L, a scalar in nats, and the gradients of L in theta and log Z, of -L in the flow's
+        parameters; `MethodInfo` reports the learned log Z.
 
     Raises
     ------
@@ -63,7 +65,7 @@ def flow_contrastive(model: Model, flow: Flow, params: Any) -> Method:
             )
 
     def init(rng_key, theta, data):
-        return (zero_log_z(model, theta, data), jax.tree.map(jnp.asarray, params)), ()
+        return (initial_log_z(model, theta, data), jax.tree.map(jnp.asarray, params)), ()
 
     def classification_loss(rng_key, theta, log_z, params, batch):
         def log_model(x):
@@ -80,7 +82,7 @@ def flow_contrastive(model: Model, flow: Flow, params: Any) -> Method:
         fixed_theta, fixed_log_z, fixed_params = jax.lax.stop_gradient((theta, log_z, params))
         for_energy = classification_loss(rng_key, theta, log_z, fixed_params, batch)
         for_flow = classification_loss(rng_key, fixed_theta, fixed_log_z, params, batch)
-        # the last two cancel in value: what remains of them is the flow's ascent
+        # the last two terms cancel in value and leave the gradient of -L for the flow
         value = for_energy + jax.lax.stop_gradient(for_flow) - for_flow
         return value, (state, no_info()._replace(log_z=fixed_log_z))
 

@@ -11,16 +11,18 @@ import jax
 import jax.numpy as jnp
 
 from ebm.method import Method, no_info
-from ebm.model import Model, check_density, check_model
+from ebm.model import Model, check_has_density, check_model
 from flowmcmc import Density
 
-__all__ = ["mixed", "nce", "zero_log_z"]
+__all__ = ["initial_log_z", "mixed", "nce"]
 
 Array = jax.Array
 
 
 def nce(model: Model, noise: Density, *, noise_ratio: int = 1) -> Method:
     """Noise-contrastive estimation; `extra` is log Z, a scalar that starts at 0, the truth where the energy is zero.
+
+    Reference: Gutmann and Hyvärinen (2010).
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ def nce(model: Model, noise: Density, *, noise_ratio: int = 1) -> Method:
     Returns
     -------
     Method
-        Its `MethodInfo` reports the learned log Z.
+        Its loss is a scalar in nats; `MethodInfo` reports the learned log Z.
 
     Raises
     ------
@@ -48,13 +50,13 @@ def nce(model: Model, noise: Density, *, noise_ratio: int = 1) -> Method:
     >>> method = nce(Model(*mlp(x), normal(x, scale=3.0)), normal(x, scale=2.0), noise_ratio=2)
     """
     check_model(model)
-    check_density("noise", noise)
+    check_has_density("noise", noise)
     if noise_ratio < 1 or noise_ratio != int(noise_ratio):
         raise ValueError(f"noise_ratio must be a whole number, at least 1 draw for each data point, got {noise_ratio}.")
     noise_ratio = int(noise_ratio)
 
     def init(rng_key, theta, data):
-        return zero_log_z(model, theta, data), ()
+        return initial_log_z(model, theta, data), ()
 
     def loss(rng_key, theta, log_z, state, batch):
         def log_odds(x):
@@ -79,6 +81,11 @@ def mixed(noise_a: Density, noise_b: Density, *, share: float = 0.5) -> Density:
         Normalised densities over the same positions.
     share
         Of draws that come from `noise_a`.
+
+    Returns
+    -------
+    Density
+        ``log_prob(position)``, a scalar in nats, and ``sample(rng_key)``, one position.
 
     Raises
     ------
@@ -106,7 +113,7 @@ def mixed(noise_a: Density, noise_b: Density, *, share: float = 0.5) -> Density:
     return Density(log_prob, sample)
 
 
-def zero_log_z(model: Model, theta, data) -> Array:
+def initial_log_z(model: Model, theta, data) -> Array:
     """The scalar 0 in the dtype of the log density."""
     position = jax.tree.map(lambda leaf: leaf[0], data)
     return jnp.zeros((), jax.eval_shape(model.logdensity, theta, position).dtype)

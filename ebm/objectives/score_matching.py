@@ -15,13 +15,13 @@ from jax.flatten_util import ravel_pytree
 from ebm.method import Method, from_point_loss
 from ebm.model import Model, check_model
 
-__all__ = ["score_at", "score_matching"]
+__all__ = ["raveled_score", "score_matching"]
 
 Array = jax.Array
 
 
 def score_matching(model: Model) -> Method:
-    """Exact score matching: d Hessian-vector products at each data point.
+    """Exact score matching of Hyvärinen (2005): d Hessian-vector products at each data point.
 
     Time and memory grow with the number d of coordinates; from some tens of them on `sliced_score_matching` is cheaper.
 
@@ -32,6 +32,11 @@ def score_matching(model: Model) -> Method:
         derivatives leave out the kinks and the loss has another minimum; pass ``activation=jax.nn.silu``. The tilt must
         not end where data are (`uniform` near its walls).
 
+    Returns
+    -------
+    Method
+        Its loss is a scalar in inverse squared units of the position; nothing is learned beside theta.
+
     Example
     -------
     >>> x = jnp.zeros(2)
@@ -40,7 +45,7 @@ def score_matching(model: Model) -> Method:
     check_model(model)
 
     def point_loss(rng_key, theta, position):
-        vector, score = score_at(model, theta, position)
+        vector, score = raveled_score(model, theta, position)
 
         def curvature(direction):
             return direction @ jax.jvp(score, (vector,), (direction,))[1]
@@ -51,7 +56,7 @@ def score_matching(model: Model) -> Method:
     return from_point_loss(point_loss)
 
 
-def score_at(model: Model, theta: Any, position: Any) -> tuple[Array, Callable[[Array], Array]]:
+def raveled_score(model: Model, theta: Any, position: Any) -> tuple[Array, Callable[[Array], Array]]:
     """One position raveled, shape (d,), and grad log p as a function of such vectors."""
     vector, unravel = ravel_pytree(position)
     return vector, jax.grad(lambda x: model.logdensity(theta, unravel(x)))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from ebm.method import Method, from_point_loss
 from ebm.model import Model
-from ebm.objectives.score_matching import score_at
+from ebm.objectives.score_matching import raveled_score
 
 __all__ = ["sliced_score_matching"]
 
@@ -19,12 +19,19 @@ __all__ = ["sliced_score_matching"]
 def sliced_score_matching(model: Model, *, num_projections: int = 1) -> Method:
     """Score matching with `num_projections` Hessian-vector products at each data point, whatever the dimension.
 
+    Reference: Song et al., arXiv 1905.07088 (the form with reduced variance).
+
     Parameters
     ----------
     model
         Energy and tilt, twice differentiable, see `score_matching`.
     num_projections
         Fresh directions for each data point; signs, for which diagonal Hessians leave no variance at all.
+
+    Returns
+    -------
+    Method
+        Its loss has the expectation of that of `score_matching`; nothing is learned beside theta.
 
     Raises
     ------
@@ -40,7 +47,7 @@ def sliced_score_matching(model: Model, *, num_projections: int = 1) -> Method:
         raise ValueError(f"num_projections must be at least 1, got {num_projections}.")
 
     def point_loss(rng_key, theta, position):
-        vector, score = score_at(model, theta, position)
+        vector, score = raveled_score(model, theta, position)
 
         def curvature(direction):
             return direction @ jax.jvp(score, (vector,), (direction,))[1]

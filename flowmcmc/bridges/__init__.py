@@ -1,1 +1,1 @@
-"""Models of other libraries, and constrained parameters, as densities; one file each."""
+"""Log densities from models of other libraries and from constrained parameters; one file each."""

@@ -38,6 +38,12 @@ def constrained(logdensity_fn: LogDensity, constraints: Any) -> Constrained:
         Pytree like a position, with a constraint of ``numpyro.distributions.constraints`` at each leaf: ``positive``,
         ``interval(0, 1)``, ``simplex``, ``real`` where there is none.
 
+    Returns
+    -------
+    Constrained
+        ``logdensity_fn`` of one unconstrained position, a scalar in nats with the Jacobian inside; ``constrain`` and
+        ``unconstrain``, which map one position either way. For sampling pass the first; map the draws with the second.
+
     Raises
     ------
     TypeError

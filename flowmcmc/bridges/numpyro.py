@@ -13,7 +13,7 @@ from numpyro import handlers
 from numpyro.infer.util import constrain_fn, potential_energy, unconstrain_fn
 
 from flowmcmc.base import LogDensity
-from flowmcmc.bridges.numpyro_kernel import check_model
+from flowmcmc.bridges.numpyro_kernel import check_numpyro_model
 from flowmcmc.ground.checks import check_names
 from flowmcmc.ground.density import Density
 from flowmcmc.ground.leaves import leaf_names
@@ -57,6 +57,13 @@ def from_numpyro(model: Callable, *args, **kwargs) -> NumpyroModel:
     args, kwargs
         Its arguments, data among them.
 
+    Returns
+    -------
+    NumpyroModel
+        ``logdensity_fn`` of one unconstrained position (a dict of its latent sites), in nats; ``prior``, a `Density` on
+        the same space; ``constrain``, from one such position to all sites by name; and a method
+        ``to_datatree(result)``.
+
     Raises
     ------
     ValueError
@@ -69,11 +76,11 @@ def from_numpyro(model: Callable, *args, **kwargs) -> NumpyroModel:
     >>> result = flowmcmc.sample(0, bridge.logdensity_fn, bridge.prior)
     >>> bridge.to_datatree(result).posterior
     """
-    trace = check_model(model, args, kwargs)
+    trace = check_numpyro_model(model, args, kwargs)
     observed = [name for name, site in trace.items() if site["type"] == "sample" and site["is_observed"]]
     kept = {n: s["value"] for n, s in trace.items() if s["type"] in ("sample", "deterministic") and n not in observed}
     check_names("model", leaf_names(kept), [jnp.ndim(leaf) for leaf in jax.tree.leaves(kept)])
-    # by name: the Jacobians that NumPyro adds are observed sites too
+    # hidden by name, because the Jacobians that NumPyro adds are observed sites too
     latent = handlers.block(model, hide=observed)
 
     def logdensity_fn(position):

@@ -16,7 +16,7 @@ from flowmcmc.adaptation.rounds import freeze
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity
 from flowmcmc.flows import real_nvp
 
-__all__ = ["FlowMCMC", "FlowMCMCState", "check_model"]
+__all__ = ["FlowMCMC", "FlowMCMCState", "check_numpyro_model"]
 
 
 class FlowMCMCState(NamedTuple):
@@ -74,26 +74,26 @@ class FlowMCMC(MCMCKernel):
 
     @property
     def model(self):
-        """The model."""
+        """The NumPyro model."""
         return self._model
 
     @property
     def sample_field(self) -> str:
-        """Where the draws are."""
+        """Name of the state's field that holds the draws."""
         return "z"
 
     @property
     def default_fields(self) -> tuple[str, str]:
-        """Collected without being asked for."""
+        """Fields of the state that NumPyro collects by default."""
         return ("z", "diverging")
 
     @property
     def is_ensemble_kernel(self) -> bool:
-        """All chains are one state."""
+        """True: one state holds all chains."""
         return True
 
     def get_diagnostics_str(self, state: FlowMCMCState) -> str:
-        """For NumPyro's progress bar."""
+        """Mean acceptance of either kind of step, for NumPyro's progress bar."""
         return f"acceptance: local {jnp.mean(state.accept_prob):.2f}, flow {jnp.mean(state.flow_accept_prob):.2f}"
 
     def init(self, rng_key, num_warmup, init_params=None, model_args=(), model_kwargs=None) -> FlowMCMCState:
@@ -102,7 +102,7 @@ class FlowMCMC(MCMCKernel):
         Raises
         ------
         ValueError
-            For one chain, chains that do not know of each other, no warm-up, or a model that `check_model` refuses.
+            For one chain, chains that run separately, no warm-up, or a model that `check_numpyro_model` refuses.
         """
         model_kwargs = model_kwargs or {}
         if rng_key.ndim != (0 if jnp.issubdtype(rng_key.dtype, jax.dtypes.prng_key) else 1) + 1 or len(rng_key) < 2:
@@ -112,7 +112,7 @@ class FlowMCMC(MCMCKernel):
             )
         if num_warmup < 1:
             raise ValueError(f"num_warmup must be at least 1, got {num_warmup}: the flow learns only there.")
-        check_model(self._model, model_args, model_kwargs)
+        check_numpyro_model(self._model, model_args, model_kwargs)
         chains = len(rng_key)
         key_init, key_start, key_run = jax.random.split(rng_key[0], 3)
         info = initialize_model(
@@ -135,13 +135,13 @@ class FlowMCMC(MCMCKernel):
         return FlowMCMCState(jnp.array(0), z, energy, nothing > 0, nothing, nothing, state, key_run)
 
     def logdensity(self, model_args, model_kwargs) -> LogDensity:
-        """Of the model with these arguments."""
+        """Log density of the model with these arguments."""
         assert self._potential_fn is not None
         potential = self._potential_fn(*model_args, **model_kwargs)
         return lambda position: -potential(position)
 
     def warming(self, logdensity_fn: LogDensity):
-        """The adaptive sampler."""
+        """The adaptive sampler, which runs during warm-up."""
         return adaptive(logdensity_fn, self.local, self._flow, **self.options)
 
     def sample(self, state: FlowMCMCState, model_args, model_kwargs) -> FlowMCMCState:
@@ -173,12 +173,12 @@ class FlowMCMC(MCMCKernel):
         )
 
     def postprocess_fn(self, args, kwargs) -> Callable:
-        """To constrained and deterministic sites."""
+        """The map from an unconstrained position to constrained and deterministic sites."""
         assert self._postprocess_fn is not None
         return self._postprocess_fn(*args, **kwargs)
 
 
-def check_model(model: Callable, args: tuple, kwargs: dict) -> dict[str, dict]:
+def check_numpyro_model(model: Callable, args: tuple, kwargs: dict) -> dict[str, dict]:
     """All sites by name; raise ValueError for a density that is not a fixed function of continuous sites."""
     try:
         trace = handlers.trace(handlers.seed(model, jax.random.key(0))).get_trace(*args, **kwargs)

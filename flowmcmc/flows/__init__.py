@@ -1,4 +1,4 @@
-"""Normalizing flows behind the functions of `flowmcmc.Flow`: each a base density pushed forward by a map."""
+"""Normalizing flows, each a base density pushed forward by an invertible map, as a `flowmcmc.Flow`."""
 
 from flowmcmc.flows.bend import bent_mixture
 from flowmcmc.flows.funnel import funnel_mixture

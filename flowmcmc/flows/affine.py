@@ -1,4 +1,4 @@
-"""Rows of states in units of their own mean and deviations, where every flow is fitted, and the map that leads back."""
+"""Standardisation of chain states before a flow is fitted to them, and the affine map back to positions."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from flowmcmc.ground.trees import is_nonconstant
 
 __all__ = [
     "Affine",
-    "factor_of",
+    "cholesky_by_qr",
     "fit_base",
     "from_position",
     "identity_affine",
@@ -32,28 +32,28 @@ class Affine(NamedTuple):
 
 
 def identity_affine(dim: int, dtype) -> Affine:
-    """Where a flow starts that has seen nothing."""
+    """The identity map, with which a flow starts before its first fit."""
     return Affine(jnp.zeros(dim, dtype), jnp.ones(dim, dtype), jnp.eye(dim, dtype=dtype))
 
 
 def to_position(affine: Affine, y: Array) -> tuple[Array, Array]:
-    """x and log|det dx/dy|."""
+    """Map y to x; return x and log|det dx/dy|."""
     return affine.loc + affine.scale * (affine.cholesky @ y), log_det_affine(affine.scale, affine.cholesky)
 
 
 def from_position(affine: Affine, x: Array) -> tuple[Array, Array]:
-    """y and log|det dy/dx|."""
+    """Map x to y; return y and log|det dy/dx|."""
     y = solve_triangular(affine.cholesky, (x - affine.loc) / affine.scale, lower=True)
     return y, -log_det_affine(affine.scale, affine.cholesky)
 
 
 def log_det_affine(scale: Array, cholesky: Array) -> Array:
-    """log |det| of the affine map."""
+    """log|det dx/dy| of the affine map."""
     return jnp.sum(jnp.log(scale)) + jnp.sum(jnp.log(jnp.diagonal(cholesky)))
 
 
 def standardise(rows: Array, weights: Array) -> tuple[Affine, Array]:
-    """Affine map with the weighted mean and covariance of `rows`, and the rows in units of `scale` about `loc`."""
+    """Affine map with the weighted mean and covariance of `rows`, and the standardised rows (x - loc) / scale."""
     share = (weights / jnp.sum(weights))[:, None]
     loc = jnp.sum(share * rows, axis=0)
     deviation = jnp.sqrt(jnp.sum(share * (rows - loc[None]) ** 2, axis=0))
@@ -65,9 +65,11 @@ def standardise(rows: Array, weights: Array) -> tuple[Affine, Array]:
     return Affine(loc, scale, covariance_cholesky(correlation, jnp.sum(weights))), points
 
 
-def factor_of(weighted: Array, ridge: float) -> Array:
-    """Lower triangular root of ``weighted.T @ weighted`` and `ridge` of each deviation, rows (n, d). Nothing is
-    squared: in a neck, or along a ridge, all but one direction are tiny."""
+def cholesky_by_qr(weighted: Array, ridge: float) -> Array:
+    """Lower triangular L with L L^T = W^T W + D^2, for weighted rows W (n, d) and D = `ridge` times each column's norm.
+
+    W^T W is never formed: its condition number is the square of W's, and in a neck all but one direction are tiny.
+    """
     small = jnp.diag(ridge * jnp.sqrt(jnp.sum(weighted**2, axis=0)) + 1e-12)
     return jnp.linalg.qr(jnp.concatenate([weighted, small]), mode="r").T
 
@@ -82,8 +84,10 @@ def fit_base(
     mixture: Mixture,
     earlier: Mixture,
 ) -> Mixture:
-    """The best mixture of `points`, in units of `affine_map.scale` about its `loc`, as `standardise` gives both.
-    `heldout` rows are in the units from before; of the `earlier` fit only the number of components matters."""
+    """Fit the base mixture to `points`; these and `affine_map` come from `standardise`.
+
+    The `heldout` rows are not standardised yet. Of the `earlier` mixture only the number of components in use is read.
+    """
     heldout_points = (heldout - affine_map.loc[None]) / affine_map.scale[None]
     one = mixture.cholesky.at[0].set(affine_map.cholesky)
     start = from_cholesky(mixture.log_weights, mixture.means, one)
@@ -92,7 +96,7 @@ def fit_base(
 
 
 def whiten(mixture: Mixture, cholesky: Array) -> Mixture:
-    """The same mixture in coordinates y with x = cholesky @ y."""
+    """Express a mixture over x in coordinates y, where x = cholesky @ y."""
 
     def solve(right):
         return solve_triangular(cholesky, right, lower=True)

@@ -26,15 +26,15 @@ class Conditioner(nnx.Module):
 
 @cache
 def graphdef(sizes: tuple) -> nnx.GraphDef:
-    """All but the numbers of a network of (dim, hidden, num_outputs, dtype)."""
+    """Static structure of the network with sizes (dim, hidden, num_outputs, dtype)."""
     return nnx.graphdef(nnx.eval_shape(lambda: Conditioner(*sizes, rngs=nnx.Rngs(0))))
 
 
 def init(sizes: tuple, rng_key: Array) -> PyTree:
-    """Its parameters."""
+    """Initial parameters of the network with these `sizes`."""
     return nnx.to_pure_dict(nnx.state(Conditioner(*sizes, rngs=nnx.Rngs(rng_key)), nnx.Param))
 
 
 def apply(sizes: tuple, params: PyTree, x: Array) -> Array:
-    """Its output, shape (num_outputs,)."""
+    """Output of the network at `x`, shape (num_outputs,)."""
     return nnx.merge(graphdef(sizes), params)(x)

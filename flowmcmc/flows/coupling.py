@@ -1,8 +1,8 @@
 r"""A stack of coupling layers: an invertible map of vectors that starts at the identity.
 
 A layer keeps the coordinates its mask marks and transforms each of the others, elementwise, by a bijection whose
-numbers come from a small network fed with the kept ones; so its inverse costs one pass too, and its log determinant is
-a sum. All layers have one shape and run in a `lax.scan`: compile time does not grow with depth.
+parameters come from a small network fed with the kept ones; so its inverse costs one pass too, and its log determinant
+is a sum. All layers have one shape and run in a `lax.scan`: compile time does not grow with depth.
 Reference: Dinh et al., arXiv 1605.08803 (affine); Durkan et al., arXiv 1906.04032 (splines).
 """
 
@@ -20,12 +20,12 @@ __all__ = ["Coupling", "Elementwise", "affine", "coupling"]
 
 
 class Elementwise(NamedTuple):
-    """A scalar bijection with `num_numbers` unconstrained numbers; all zero must mean the identity.
+    """A scalar bijection with `num_params` unconstrained parameters; all zero must mean the identity.
 
-    `forward` and `inverse` map ``(numbers, x) -> (y, log|dy/dx|)``, with numbers of shape (num_numbers,).
+    `forward` and `inverse` map ``(numbers, x) -> (y, log|dy/dx|)``, with parameters `numbers` of shape (num_params,).
     """
 
-    num_numbers: int
+    num_params: int
     forward: Callable[[Array, Array], tuple[Array, Array]]
     inverse: Callable[[Array, Array], tuple[Array, Array]]
 
@@ -44,7 +44,7 @@ def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int
     Parameters
     ----------
     dim
-        Length of the vectors, from 1 up; at 1 the map is elementwise with free numbers.
+        Length of the vectors, from 1 up; at 1 the map is elementwise with free parameters.
     elementwise
         The scalar bijection.
     num_layers
@@ -55,10 +55,10 @@ def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int
         Floating dtype of parameters and computation.
     """
     masks = alternating_masks(dim, num_layers)
-    sizes = (dim, hidden, dim * elementwise.num_numbers, dtype)
+    sizes = (dim, hidden, dim * elementwise.num_params, dtype)
 
     def init(rng_key):
-        # flax takes half a second to import: not before layers are needed
+        # flax takes half a second to import, so only flows with layers import it
         from flowmcmc.flows import conditioner
 
         return jax.vmap(partial(conditioner.init, sizes))(jax.random.split(rng_key, num_layers))
@@ -71,7 +71,7 @@ def coupling(dim: int, elementwise: Elementwise, *, num_layers: int, hidden: int
             layer_params, mask = inputs
             # arcsinh tames heavy tails, which the network would extrapolate wildly
             kept = 3 * jnp.arcsinh(jnp.where(mask, x, 0.0) / 3)
-            numbers = conditioner.apply(sizes, layer_params, kept).reshape(dim, elementwise.num_numbers)
+            numbers = conditioner.apply(sizes, layer_params, kept).reshape(dim, elementwise.num_params)
             y, log_derivative = jax.vmap(transform)(numbers, x)
             log_det = log_det + jnp.sum(jnp.where(mask, 0.0, log_derivative))
             return (jnp.where(mask, x, y), log_det), None
@@ -112,6 +112,6 @@ def alternating_masks(dim: int, num_layers: int) -> np.ndarray:
     if dim == 1:
         return np.zeros((num_layers, 1), bool)
     num_bits = (dim - 1).bit_length()
-    layers = np.arange(num_layers)[:, None]  # on the host, where nothing is compiled
+    layers = np.arange(num_layers)[:, None]  # in NumPy, so that nothing is compiled
     bits = (np.arange(dim)[None] >> (layers // 2 % num_bits)) & 1
     return bits == layers % 2

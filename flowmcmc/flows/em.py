@@ -17,20 +17,20 @@ import jax
 import jax.numpy as jnp
 
 from flowmcmc.base import Array
-from flowmcmc.flows.mixture import Mixture, component_log_probs, from_cholesky, standard
+from flowmcmc.flows.mixture import Mixture, component_log_probs, from_cholesky, standard_mixture
 
 __all__ = ["covariance_cholesky", "fit_mixture"]
 
-MAX_STEPS = 30
-LAST_STEPS = 5
-SEARCH_ROWS = 2048  # the search looks at this many rows, the last steps at all, so many at a time
-MIN_GAIN = 0.005  # nats for each held-out state that one more component must bring
-SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-HARD = 1e-3  # deviation of the components that a search starts from: each row belongs to the nearest
+MAX_EM_STEPS = 30
+FINAL_EM_STEPS = 5
+SEARCH_ROWS = 2048  # rows in a chunk; the search uses one chunk, the final steps use all of them
+MIN_SCORE_GAIN = 0.005  # nats per held-out state that a larger mixture must gain
+MIXTURE_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+SEED_SCALE = 1e-3  # standard deviation of the seed components, so small that each row belongs to the nearest centre
 
 
 class Search(NamedTuple):
-    """Progress through the stages: the best mixture so far, its held-out score, size and covariance strength."""
+    """State of the search: `stage`, sizes in a row without a gain, and the best mixture with its score and strength."""
 
     stage: Array
     misses: Array
@@ -40,8 +40,8 @@ class Search(NamedTuple):
 
 
 class Moments(NamedTuple):
-    """Of the rows of each component about its present mean: how many, sums (K, d), products (K, d, d); and the sum of
-    the log density over rows."""
+    """Weighted moments of the rows about each component's current mean: `counts` (K,), `sums` (K, d), `products`
+    (K, d, d); and `log_prob`, the log density summed over rows."""
 
     counts: Array
     sums: Array
@@ -74,15 +74,15 @@ def fit_mixture(
         Components of an earlier fit to some of these rows: the search begins at the next smaller number.
     """
     max_size, dim = start.means.shape
-    sizes = [size for size in SIZES if size < max_size] + [max_size]
-    # `start` itself, each number of components, two more kinds of covariance, and the best on all rows
+    sizes = [size for size in MIXTURE_SIZES if size < max_size] + [max_size]
+    # stages: `start` itself, each size, two more kinds of covariance, and the best mixture refined on all rows
     size_of = jnp.array([1, *sizes, 1, 1, 1])
-    steps_of = jnp.array([0, *[MAX_STEPS] * (len(sizes) + 2), LAST_STEPS])
+    steps_of = jnp.array([0, *[MAX_EM_STEPS] * (len(sizes) + 2), FINAL_EM_STEPS])
     shrunk = jnp.array(dim * (dim + 1) / 2, points.dtype)
     strength_of = jnp.array([*[shrunk] * (1 + len(sizes)), jnp.inf, 1.0, jnp.nan], points.dtype)
     keys = jax.random.split(rng_key, 1 + len(sizes))
     order = jnp.argsort(jnp.where(weights > 0, jax.random.uniform(keys[0], weights.shape), 2.0))
-    rows, row_weights = in_chunks(points[order]), in_chunks(weights[order])
+    rows, row_weights = split_into_chunks(points[order]), split_into_chunks(weights[order])
 
     def body(search):
         stage = search.stage
@@ -91,15 +91,17 @@ def fit_mixture(
         strength = jnp.where(is_last, search.strength, strength_of[stage])
         mixture = jax.lax.cond(
             is_growing,
-            lambda: seed(keys[jnp.minimum(stage, len(sizes))], rows[0], row_weights[0], size_of[stage], max_size),
+            lambda: seed_mixture(
+                keys[jnp.minimum(stage, len(sizes))], rows[0], row_weights[0], size_of[stage], max_size
+            ),
             lambda: search.mixture,
         )
         num_chunks = jnp.where(is_last, len(rows), 1)
         mixture = expectation_maximisation(rows, row_weights, num_chunks, mixture, strength, steps_of[stage])
         score = weighted_mean(expectation(mixture, heldout)[1], heldout_weights)
-        is_better = score > search.score + jnp.where(is_growing & (stage > 1), MIN_GAIN, 0.0)
+        is_better = score > search.score + jnp.where(is_growing & (stage > 1), MIN_SCORE_GAIN, 0.0)
         misses = jnp.where(is_better | (stage <= 1), 0, search.misses + 1)
-        # two sizes in a row that do not help: go on to the kinds of covariance
+        # after two sizes in a row without a gain, compare the kinds of covariance
         following = jnp.where(is_growing & (misses >= 2), len(sizes) + 1, stage + 1)
         following = jnp.where(stage == 0, jnp.maximum(jnp.sum(jnp.array(sizes) < in_use), 1), following)
         found = Search(following, misses, mixture, score, strength)
@@ -110,8 +112,8 @@ def fit_mixture(
     return jax.lax.while_loop(lambda search: search.stage < len(size_of), body, first).mixture
 
 
-def in_chunks(rows: Array) -> Array:
-    """With an axis before that of the rows, filled up with zeros."""
+def split_into_chunks(rows: Array) -> Array:
+    """Split rows into chunks (chunk, row, ...) of equal length, the last one padded with zeros."""
     size = min(SEARCH_ROWS, len(rows))
     num = -(-len(rows) // size)
     padded = jnp.pad(rows, [(0, num * size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
@@ -126,7 +128,7 @@ def expectation(mixture: Mixture, points: Array) -> tuple[Array, Array]:
 
 
 def moments(means: Array, points: Array, weights: Array, responsibilities: Array, log_prob: Array) -> Moments:
-    """About `means`, close to the mean to come, so that little is lost when that is subtracted."""
+    """Moments about the current `means`, so near to the new ones that subtracting those loses little precision."""
     r = responsibilities * weights[:, None]
     centred = points[None] - means[:, None]
     weighted = r.T[:, :, None] * centred
@@ -150,7 +152,7 @@ def maximisation(means: Array, sums: Moments, strength: Array) -> Mixture:
 
 
 def expectation_maximisation(points, weights, num_chunks, mixture, strength, max_steps) -> Mixture:
-    """On so many chunks of rows, to a gain below 1e-3 nats for each state or `max_steps` times."""
+    """EM on `num_chunks` chunks of rows until the gain per state is below 1e-3 nats, at most `max_steps` steps."""
 
     def is_running(carry):
         step, _, previous, current = carry
@@ -174,8 +176,8 @@ def expectation_maximisation(points, weights, num_chunks, mixture, strength, max
     return jax.lax.while_loop(is_running, body, (0, mixture, low, low))[1]
 
 
-def seed(rng_key: Array, points: Array, weights: Array, size: Array, max_size: int) -> Mixture:
-    """Greedy k-means++: `size` narrow components."""
+def seed_mixture(rng_key: Array, points: Array, weights: Array, size: Array, max_size: int) -> Mixture:
+    """Place `size` narrow components by greedy k-means++."""
 
     def squared_distance(centre):
         return jnp.sum((points - centre[None]) ** 2, axis=1)
@@ -191,12 +193,12 @@ def seed(rng_key: Array, points: Array, weights: Array, size: Array, max_size: i
     everywhere = jnp.full(len(points), 1e12, points.dtype)
     _, centres = jax.lax.scan(add, everywhere, jax.random.uniform(rng_key, (max_size, 4), points.dtype))
     log_weights = jnp.where(jnp.arange(max_size) < size, 0.0, -jnp.inf).astype(points.dtype)
-    unit = standard(max_size, points.shape[1], points.dtype)
-    return Mixture(log_weights, centres, HARD * unit.cholesky, unit.inverse / HARD)
+    unit = standard_mixture(max_size, points.shape[1], points.dtype)
+    return Mixture(log_weights, centres, SEED_SCALE * unit.cholesky, unit.inverse / SEED_SCALE)
 
 
 def covariance_cholesky(covariance: Array, count: Array) -> Array:
-    """Cholesky factor after a pull to the diagonal that vanishes as `count`, the states behind it, outgrows d."""
+    """Cholesky factor of a covariance shrunk to its diagonal, by a share that vanishes as `count` states outgrow d."""
     dim = covariance.shape[0]
     variances = jnp.diagonal(covariance)
     pull = jnp.minimum(1.0, (dim / (dim + count)) ** 2).astype(covariance.dtype)
@@ -207,5 +209,5 @@ def covariance_cholesky(covariance: Array, count: Array) -> Array:
 
 
 def weighted_mean(values: Array, weights: Array) -> Array:
-    """Mean over the rows in use; NaN if there are none."""
+    """Weighted mean over the rows with a positive weight; NaN if there are none."""
     return jnp.sum(jnp.where(weights > 0, weights * values, 0.0)) / jnp.sum(weights)

@@ -1,9 +1,9 @@
-r"""The three flows, and how they are built: position <- affine <- coupling layers <- base density.
+r"""Gaussian mixture, RealNVP and spline flow: position <- affine <- coupling layers <- base density.
 
     x = loc + scale * (C f(z)),   z ~ base,   log q(x) = log base(z) - log|det f'(z)| - sum log scale - log det C
 
 `loc`, `scale` and the Cholesky factor C of the correlation matrix are set to the chains' mean and covariance by `fit`,
-so the layers f and the base density only ever see numbers of order one; f starts at the identity. Gradients train f.
+so the layers f and the base density see numbers of order one only; f starts at the identity. Gradients train f.
 The affine part and the mixture come from `fit` alone: no gradient reaches them.
 """
 
@@ -38,6 +38,8 @@ class FlowParams(NamedTuple):
 def gaussian_mixture(position: PyTree, *, num_components: int | None = None, defensive: float = 0.05) -> Flow:
     """A Gaussian mixture fitted by EM to the chains' states, with no coupling layers: cheap, and often enough.
 
+    EM: Dempster, Laird and Rubin (1977). Defensive mixture: Hesterberg (1995).
+
     Parameters
     ----------
     position
@@ -48,6 +50,13 @@ def gaussian_mixture(position: PyTree, *, num_components: int | None = None, def
         has d^2 numbers to learn.
     defensive
         Weight of a broad Student-t density (3 degrees of freedom, twice the chains' covariance scale), in [0, 1).
+
+    Returns
+    -------
+    Flow
+        Over positions like `position`. Its parameters are `FlowParams` with ``layers=None``, set by ``flow.fit`` alone;
+        log densities are in nats. It has a `metric`, the mean covariance of its components, (d, d) in squared units of
+        the position.
 
     Raises
     ------
@@ -83,7 +92,18 @@ def real_nvp(
         1: the base is a standard normal. More: a Gaussian mixture of at most so many components, see
         `gaussian_mixture`; the layers then refine it from the identity.
     defensive
-        Weight of the heavy-tailed part of the base density.
+        Weight of the heavy-tailed part of the base density, in [0, 1); Hesterberg (1995).
+
+    Returns
+    -------
+    Flow
+        Over positions like `position`. Its parameters are `FlowParams`: gradients train ``layers``, ``flow.fit`` sets
+        the rest. Log densities are in nats.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an option out of range, or a position that is not made of floating arrays.
     """
     return layered(position, affine(), num_layers, hidden, num_components, defensive)
 
@@ -106,6 +126,17 @@ def spline_flow(
         Bins of each spline, on [-bound, bound] in units of the chains' standard deviations.
     position, num_layers, hidden, num_components, defensive
         As in `real_nvp`.
+
+    Returns
+    -------
+    Flow
+        Over positions like `position`. Its parameters are `FlowParams`: gradients train ``layers``, ``flow.fit`` sets
+        the rest. Log densities are in nats.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an option out of range, or a position that is not made of floating arrays.
     """
     check_counts({"num_bins": num_bins}, smallest=2)
     check_numbers({"bound": bound})
@@ -122,17 +153,17 @@ def layered(
     num_components: int | None,
     defensive: float,
 ) -> Flow:
-    """The flow of these parts, coupling layers only with an `elementwise` map; the same one for equal arguments."""
+    """Check the options and build the flow, without coupling layers if `elementwise` is None."""
     counts = {"num_layers": num_layers, "hidden": hidden}
     layout = check_options(position, defensive, counts | {"num_components": num_components or 1})
     if num_components is None:
-        size = raveled(layout)[0] ** 2  # as many as can be fitted in a second or so
+        size = raveled(layout)[0] ** 2  # as many components as EM fits in about a second
         num_components = max(min(40, 4096 // size), min(16, 65536 // size), 1)
-    return build(layout, elementwise, num_layers, hidden, num_components, float(defensive))
+    return build_layered(layout, elementwise, num_layers, hidden, num_components, float(defensive))
 
 
 @lru_cache(maxsize=64)
-def build(
+def build_layered(
     layout: Layout,
     elementwise: Elementwise | None,
     num_layers: int,
@@ -140,12 +171,12 @@ def build(
     num_components: int,
     defensive: float,
 ) -> Flow:
-    """The same flow for equal arguments: what is compiled for it is found by its identity."""
+    """Build the flow; equal arguments give the same object, so that programs compiled for it are found again."""
     dim, dtype, _ = raveled(layout)
     layers = elementwise and coupling(dim, elementwise, num_layers=num_layers, hidden=hidden, dtype=dtype)
 
     def init(rng_key):
-        mixture = base.standard(num_components, dim, dtype)
+        mixture = base.standard_mixture(num_components, dim, dtype)
         return FlowParams(identity_affine(dim, dtype), mixture, layers and layers.init(rng_key))
 
     def sample_base(rng_key, params):
@@ -182,24 +213,24 @@ def build(
     return flow._replace(
         num_components=count_components,
         drop_unused_components=drop_unused_components,
-        metric=None if layers else within_components,
+        metric=None if layers else mean_component_covariance,
     )
 
 
-def within_components(params: FlowParams) -> Array:
-    """Mean of the components' covariances, in units of the position, (d, d)."""
+def mean_component_covariance(params: FlowParams) -> Array:
+    """Weighted mean of the components' covariances in coordinates of the position, (d, d)."""
     weights, roots = jnp.exp(params.mixture.log_weights), params.mixture.cholesky
     whole = params.affine.scale[:, None] * params.affine.cholesky
     return whole @ jnp.einsum("k,kij,klj->il", weights, roots, roots) @ whole.T
 
 
 def drop_unused_components(params: PyTree, num_slots: int = 1) -> PyTree:
-    """The same density without the mixture components of weight zero, but for some up to `num_slots`."""
+    """Remove mixture components of weight zero as long as `num_slots` remain; the density stays the same."""
     is_unused = ~np.isfinite(np.asarray(params.mixture.log_weights))
     kept = np.argsort(is_unused, kind="stable")[: max(num_slots, np.sum(~is_unused))]
     return params._replace(mixture=jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[kept]), params.mixture))
 
 
 def count_components(params: PyTree) -> int:
-    """How many mixture components have a weight."""
+    """Number of mixture components with a positive weight."""
     return int(np.isfinite(np.asarray(params.mixture.log_weights)).sum())

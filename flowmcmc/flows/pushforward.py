@@ -1,9 +1,9 @@
-r"""The one way flows are assembled here: a base density of vectors, pushed forward by an invertible map.
+r"""Assembly of every flow: a base density of vectors, pushed forward by an invertible map.
 
     x = T(z),   z ~ base,   log q(x) = log base(z) - log|det T'(z)|
 
-Positions are raveled on the way in and out; base, map and fit see vectors and rows of them alone. Gradients reach only
-what is trainable: the rest comes from `fit`.
+Positions are raveled on the way in and out; base, map and fit see only vectors (d,) and rows (n, d). Gradients reach
+only what is trainable; the rest comes from `fit`.
 """
 
 from collections.abc import Callable
@@ -44,16 +44,16 @@ def pushforward(
     init: Callable[[Array], PyTree],
     trainable: Callable[[PyTree], PyTree],
 ) -> Flow:
-    """A `Flow` over positions of `layout`; what else it has to say it is given with ``_replace``.
+    """A `Flow` over positions of `layout`; its other optional fields are set with ``_replace``.
 
     Parameters
     ----------
     layout
-        Of `check_options`.
+        Shapes and dtype of a position, from `check_options`.
     base, transport
-        All take the whole parameters.
+        Their functions take all parameters of the flow.
     fit
-        As ``Flow.fit``, of rows (n, d) in place of positions.
+        As ``Flow.fit``, with rows (n, d) in place of positions.
     init
         ``rng_key -> params``.
     trainable
@@ -92,7 +92,7 @@ def pushforward(
 
 
 def check_options(position: PyTree, defensive: float, counts: dict[str, int]) -> Layout:
-    """Layout of a position that a flow can be built for; raise on it, or on an option, otherwise."""
+    """Layout of a position, after checking that a flow can be built for it and that the options are in range."""
     position = as_arrays(position, "position")
     for path, leaf in jax.tree_util.tree_leaves_with_path(position):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):

@@ -17,8 +17,8 @@ from flowmcmc.flows.coupling import Elementwise
 
 __all__ = ["rational_quadratic"]
 
-BOUND = 3.0  # of the numbers
-MIN_BIN = 1e-2  # of the interval's share, and of the slope: bounds the log derivative
+PARAMETER_BOUND = 3.0  # of the absolute values of the parameters
+MIN_BIN = 1e-2  # smallest bin relative to the average, and smallest slope: bounds the log derivative
 SLOPE_AT_ZERO = 0.5413248546129181  # softplus(this) = 1
 
 
@@ -27,7 +27,8 @@ def rational_quadratic(num_bins: int, bound: float) -> Elementwise:
     """Spline with `num_bins` bins on [-bound, bound]; slope one at the ends, so the tails join smoothly."""
 
     def knots(numbers):
-        numbers = BOUND * jnp.tanh(numbers / BOUND)  # else float32 cannot undo the steepest splines
+        # otherwise the steepest splines cannot be inverted in float32
+        numbers = PARAMETER_BOUND * jnp.tanh(numbers / PARAMETER_BOUND)
         widths = shares(numbers[:num_bins])
         heights = shares(numbers[num_bins : 2 * num_bins])
         inner = MIN_BIN + (1 - MIN_BIN) * jax.nn.softplus(numbers[2 * num_bins :] + SLOPE_AT_ZERO)

@@ -1,9 +1,9 @@
-r"""A Gaussian mixture in coordinates that a fitted map has made round: what `funnel_mixture`, `bent_mixture` share.
+r"""A Gaussian mixture pushed forward by a fitted map: the common part of `funnel_mixture` and `bent_mixture`.
 
     x = loc + scale * W(z),   z ~ base
 
-The map W is fitted in closed form to states in units of their deviations; the base, a mixture fitted by EM in the new
-coordinates, mends what the map gets wrong.
+The map W is fitted in closed form to standardised states. The base, a mixture fitted by EM in the coordinates z,
+corrects what the map gets wrong.
 """
 
 from collections.abc import Callable
@@ -25,12 +25,12 @@ __all__ = ["Warp", "WarpedParams", "warped_mixture"]
 
 
 class Warp(NamedTuple):
-    """A family of maps; their parameters have a `driver`, the index of the coordinate that sets how others lie.
+    """A family of maps; their parameters have a `driver`, the index of a coordinate that others depend on.
 
     Attributes
     ----------
     identity
-        ``(dim, dtype) -> warp``.
+        ``(dim, dtype) -> warp``, the parameters of the identity map.
     forward, inverse
         ``(warp, z) -> (y, log|det dy/dz|)`` and ``(warp, y) -> (z, log|det dz/dy|)``, shapes (d,).
     fit
@@ -45,7 +45,7 @@ class Warp(NamedTuple):
 
 
 class WarpedParams(NamedTuple):
-    """All set by ``flow.fit``, nothing for gradients. `loc` and `scale` are (d,)."""
+    """Parameters of a warped mixture, all set by ``flow.fit``; gradients train none. `loc` and `scale` are (d,)."""
 
     loc: Array
     scale: Array
@@ -54,19 +54,19 @@ class WarpedParams(NamedTuple):
 
 
 def warped_mixture(position: PyTree, warp: Warp, num_components: int, defensive: float) -> Flow:
-    """The flow of one family of maps; see `funnel_mixture` for the options and what is raised."""
+    """Build the flow of one family of maps; `funnel_mixture` documents the options and errors."""
     layout = check_options(position, defensive, {"num_components": num_components})
-    return build(layout, warp, num_components, float(defensive))
+    return build_warped(layout, warp, num_components, float(defensive))
 
 
 @lru_cache(maxsize=64)
-def build(layout: Layout, warp: Warp, num_components: int, defensive: float) -> Flow:
-    """The same flow for equal arguments: what is compiled for it is found by its identity."""
+def build_warped(layout: Layout, warp: Warp, num_components: int, defensive: float) -> Flow:
+    """Build the flow; equal arguments give the same object, so that programs compiled for it are found again."""
     dim, dtype, _ = raveled(layout)
 
     def init(rng_key):
         zero, one = jnp.zeros(dim, dtype), jnp.ones(dim, dtype)
-        return WarpedParams(zero, one, warp.identity(dim, dtype), base.standard(num_components, dim, dtype))
+        return WarpedParams(zero, one, warp.identity(dim, dtype), base.standard_mixture(num_components, dim, dtype))
 
     def forward(params, z):
         y, log_det = warp.forward(params.warp, z)
@@ -83,9 +83,9 @@ def build(layout: Layout, warp: Warp, num_components: int, defensive: float) -> 
         latent, heldout_latent = (
             jax.vmap(warp.inverse, (None, 0))(fitted, rows)[0] for rows in (points, heldout_points)
         )
-        # what is left of mean and scale goes into the mixture
+        # the mean and scale that the map leaves over become part of the mixture
         rest, latent = standardise(latent, weights)
-        mixture = base.standard(num_components, dim, dtype)
+        mixture = base.standard_mixture(num_components, dim, dtype)
         found = fit_base(rng_key, rest, latent, weights, heldout_latent, heldout_weights, mixture, params.mixture)
         means, cholesky = rest.loc + rest.scale * found.means, rest.scale[:, None] * found.cholesky
         mixture = from_cholesky(found.log_weights, means, cholesky)
@@ -93,7 +93,7 @@ def build(layout: Layout, warp: Warp, num_components: int, defensive: float) -> 
 
     base_density = Base(
         lambda rng_key, params: sample_base(rng_key, params, defensive),
-        lambda params, z: log_base(params, z, defensive),
+        lambda params, z: base_log_prob(params, z, defensive),
     )
     transport = Transport(forward, inverse)
     flow = pushforward(layout, base_density, transport, fit, init=init, trainable=lambda params: False)
@@ -101,17 +101,17 @@ def build(layout: Layout, warp: Warp, num_components: int, defensive: float) -> 
 
 
 def sample_base(rng_key: Array, params: WarpedParams, defensive: float) -> Array:
-    """One exact draw of z."""
+    """One exact draw of z from the base density."""
     dim, dtype = params.loc.shape[0], params.loc.dtype
-    normal, extra, (u_component, u_defensive) = base.noise(rng_key, dim, 2, dtype)
+    normal, extra, (u_component, u_defensive) = base.normal_and_uniform(rng_key, dim, 2, dtype)
     z = base.component_draw(params.mixture, normal, u_component)
     student = base.student_draw(normal, extra)
     along = jnp.where(jnp.arange(dim) == params.warp.driver, student, normal)
     return jnp.where(u_defensive < defensive / 2, student, jnp.where(u_defensive < defensive, along, z))
 
 
-def log_base(params: WarpedParams, z: Array, defensive: float) -> Array:
-    """Its log density: half of the defensive part has heavy tails along the driver alone, where the ridge goes on."""
+def base_log_prob(params: WarpedParams, z: Array, defensive: float) -> Array:
+    """Log density of the base at z; half of its defensive part has heavy tails along the driver only."""
     inside = base.log_prob(params.mixture, z, 0.0)
     if defensive == 0.0:
         return inside

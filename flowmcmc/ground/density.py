@@ -36,6 +36,12 @@ def normal(position, *, loc=0.0, scale=1.0) -> Density:
     loc, scale
         Mean and standard deviation; they broadcast to the raveled length of `position`.
 
+    Returns
+    -------
+    Density
+        ``log_prob(position)``, a scalar in nats, constants included; and ``sample(rng_key)``, one position with the
+        shapes and dtype of `position`.
+
     Raises
     ------
     ValueError
@@ -73,6 +79,12 @@ def uniform(position, *, low, high) -> Density:
         Any pytree of floating arrays; gives the shape and dtype.
     low, high
         Ends of the box; they broadcast to the raveled length of `position`.
+
+    Returns
+    -------
+    Density
+        ``log_prob(position)``, a scalar in nats, constants included; and ``sample(rng_key)``, one position with the
+        shapes and dtype of `position`.
 
     Raises
     ------

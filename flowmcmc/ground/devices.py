@@ -24,6 +24,11 @@ def chain_mesh(devices=None) -> Mesh:
     devices
         A sequence of JAX devices; None means all, those of other processes too (``jax.distributed.initialize``).
 
+    Returns
+    -------
+    jax.sharding.Mesh
+        All `devices` along one axis, named ``"chains"``.
+
     Raises
     ------
     TypeError
@@ -43,6 +48,11 @@ def shard_chains(positions: PyTree, mesh: Mesh) -> PyTree:
         Chain axis first; on several processes, the same values on each.
     mesh
         Of `chain_mesh`.
+
+    Returns
+    -------
+    PyTree
+        The same numbers as JAX arrays, leaves (chain, ...), with the chain axis split evenly over the devices.
 
     Raises
     ------

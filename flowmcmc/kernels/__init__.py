@@ -1,1 +1,1 @@
-"""Transitions of one chain, shaped like BlackJAX's: ``init(position)`` and ``step(rng_key, state)``; and tempering."""
+"""Kernels of one chain in BlackJAX's form, ``init(position)`` and ``step(rng_key, state)``; and tempered SMC."""

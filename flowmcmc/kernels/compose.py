@@ -1,4 +1,4 @@
-"""Building one sampler from several: `cycle` in time, `vmap_chains` over chains.
+"""Samplers built from others: `cycle` applies several in turn, `vmap_chains` runs one on many chains.
 
 Kernel states (cached density, gradient, weight) are rebuilt from the position whenever a kernel takes over, so any
 kernel mixes with any other and nothing cached can be stale. Invariance of the parts gives invariance of the whole.
@@ -15,13 +15,13 @@ __all__ = ["CycleInfo", "CycleState", "cycle", "vmap_chains"]
 
 
 class CycleState(NamedTuple):
-    """The position alone."""
+    """State of a cycle: the position, and nothing that belongs to one kernel."""
 
     position: PyTree
 
 
 class CycleInfo(NamedTuple):
-    """One entry for each part, in order: its own infos with a leading axis over its steps."""
+    """Infos of the parts, in order, each with a leading axis over the steps of that part."""
 
     parts: tuple
 
@@ -29,16 +29,26 @@ class CycleInfo(NamedTuple):
 def cycle(*parts: tuple[SamplingAlgorithm, int]) -> SamplingAlgorithm:
     """Apply each ``(algorithm, num_steps)`` in turn; one step is the whole cycle.
 
+    Cycles of kernels leave the target invariant if each part does: Tierney (1994).
+
     Parameters
     ----------
     parts
         Pairs of a BlackJAX ``SamplingAlgorithm`` (its state must have ``.position``) and how many steps it takes.
         Unadjusted kernels (``blackjax.mclmc``, Langevin without a test) bias the cycle.
 
+    Returns
+    -------
+    SamplingAlgorithm
+        ``init(position, rng_key=None) -> CycleState`` and ``step(rng_key, state) -> (CycleState, CycleInfo)`` for one
+        chain; the info of each part has a leading axis over its steps.
+
     Raises
     ------
     ValueError
         If there is no part, or a number of steps is below one.
+    TypeError
+        If a part is not such a pair.
 
     Example
     -------
@@ -57,7 +67,7 @@ def cycle(*parts: tuple[SamplingAlgorithm, int]) -> SamplingAlgorithm:
 
     def step_fn(rng_key, state):
         position, infos = state.position, []
-        # all keys in one call: each call of a generator takes a tenth of a second to compile
+        # one call makes all keys, because each call of the generator takes a tenth of a second to compile
         keys = jax.random.split(rng_key, sum(1 + num_steps for _, num_steps in parts))
         for algorithm, num_steps in parts:
             kernel_state, info = jax.lax.scan(
@@ -82,6 +92,12 @@ def vmap_chains(algorithm: SamplingAlgorithm) -> SamplingAlgorithm:
     ----------
     algorithm
         A sampler of one chain, of this library or BlackJAX's.
+
+    Returns
+    -------
+    SamplingAlgorithm
+        ``init(positions, rng_key=None)`` and ``step(rng_key, state)``; every leaf of positions, states and infos is
+        (chain, ...).
     """
     check_sampler(algorithm)
 

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.ground.arguments import check_flow_type
 
-__all__ = ["IMHInfo", "IMHState", "imh", "importance_weight", "init"]
+__all__ = ["IMHInfo", "IMHState", "imh", "imh_init", "importance_weight"]
 
 
 class IMHState(NamedTuple):
@@ -55,7 +55,7 @@ class IMHInfo(NamedTuple):
 
 
 def imh(logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> SamplingAlgorithm:
-    """Independent Metropolis-Hastings as a BlackJAX ``SamplingAlgorithm``.
+    """Independent Metropolis-Hastings as a BlackJAX ``SamplingAlgorithm`` (Gabrié et al., arXiv 2105.12603).
 
     Parameters
     ----------
@@ -69,8 +69,9 @@ def imh(logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> SamplingAlgori
     Returns
     -------
     SamplingAlgorithm
-        ``init(position, rng_key=None)`` and ``step(rng_key, state)``. From a start of zero density the first valid
-        proposal is accepted. A NaN or infinite proposal is rejected and counted.
+        ``init(position, rng_key=None) -> IMHState`` and ``step(rng_key, state) -> (IMHState, IMHInfo)`` for one chain.
+        From a start of zero density the first valid proposal is accepted. A NaN or infinite proposal is rejected and
+        counted.
 
     Example
     -------
@@ -81,13 +82,13 @@ def imh(logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> SamplingAlgori
     check_flow_type(flow)
 
     def init_fn(position, rng_key=None):
-        return init(position, logdensity_fn, flow, params)
+        return imh_init(position, logdensity_fn, flow, params)
 
     def step_fn(rng_key, state):
         key_proposal, key_accept = jax.random.split(rng_key)
         position, log_prob = flow.sample_and_log_prob(key_proposal, params)
         logdensity, log_weight, is_invalid = importance_weight(position, logdensity_fn(position), log_prob)
-        log_ratio = log_weight - state.log_weight  # -inf - -inf is NaN: stay
+        log_ratio = log_weight - state.log_weight  # NaN, from -inf - -inf, means stay
         acceptance_rate = jnp.where(jnp.isnan(log_ratio), 0.0, jnp.exp(jnp.minimum(log_ratio, 0.0)))
         is_accepted = jax.random.uniform(key_accept, dtype=acceptance_rate.dtype) < acceptance_rate
         proposed = IMHState(position, logdensity, log_weight)
@@ -98,18 +99,18 @@ def imh(logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> SamplingAlgori
     return SamplingAlgorithm(init_fn, step_fn)
 
 
-def init(position: PyTree, logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> IMHState:
+def imh_init(position: PyTree, logdensity_fn: LogDensity, flow: Flow, params: PyTree) -> IMHState:
     """State at `position`, with the log weight computed from the flow as it is now."""
     logdensity = logdensity_fn(position)
     log_weight = logdensity - flow.log_prob(params, position)
-    # a flow that cannot tell its density here cannot propose this place either: the chain must wait for a local step
+    # where its density is NaN the flow cannot propose this position either: the chain must wait for a local step
     log_weight = jnp.where(jnp.isnan(log_weight), jnp.inf, log_weight)
     # a start where the target is NaN or infinite counts as zero density, so that the chain can leave it
     return IMHState(position, logdensity, jnp.where(jnp.isfinite(logdensity), log_weight, -jnp.inf))
 
 
 def importance_weight(position: PyTree, logdensity: Array, log_prob: Array) -> tuple[Array, Array, Array]:
-    """Log density, log weight and validity of one flow draw; an invalid draw has weight zero."""
+    """Log density and log weight of one flow draw, and whether it is invalid, which makes its weight zero."""
     is_finite = jnp.array([jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(position)]).all()
     log_weight = logdensity - log_prob
     is_invalid = ~is_finite | ~jnp.isfinite(log_prob) | jnp.isnan(log_weight) | (log_weight == jnp.inf)

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 
 from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.ground.arguments import check_counts, check_flow_type
-from flowmcmc.kernels.imh import IMHState, importance_weight
-from flowmcmc.kernels.imh import init as imh_init
+from flowmcmc.kernels.imh import IMHState, imh_init, importance_weight
 
 __all__ = ["ISIRInfo", "isir"]
 
@@ -47,6 +46,8 @@ class ISIRInfo(NamedTuple):
 def isir(logdensity_fn: LogDensity, flow: Flow, params: PyTree, *, num_proposals: int = 16) -> SamplingAlgorithm:
     """Iterated sampling importance resampling as a BlackJAX ``SamplingAlgorithm``.
 
+    Reference: Andrieu, Lee and Vihola (2018); with flow proposals Samsonov et al., arXiv 2111.02702.
+
     Parameters
     ----------
     logdensity_fn
@@ -55,6 +56,12 @@ def isir(logdensity_fn: LogDensity, flow: Flow, params: PyTree, *, num_proposals
         The proposal and its fixed parameters.
     num_proposals
         N, fresh draws for each step (the pool has one more, the current position).
+
+    Returns
+    -------
+    SamplingAlgorithm
+        ``init(position, rng_key=None) -> IMHState`` and ``step(rng_key, state) -> (IMHState, ISIRInfo)`` for one chain.
+        The info holds the pool of N + 1 positions and its log weights, in nats.
 
     Raises
     ------

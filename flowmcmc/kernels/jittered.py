@@ -1,6 +1,6 @@
-"""Local kernels made of others: step sizes drawn afresh for each step, and the metric that a mixture has learned.
+"""Local kernels built from others: `jittered` draws step sizes at random, `within_modes` takes its metric from a flow.
 
-Both keep what the kernel inside leaves invariant. Jittered step sizes: Neal (2011), section 5.5.2.
+Both leave invariant what the kernel inside leaves invariant. Random step sizes: Neal (2011).
 """
 
 from functools import lru_cache
@@ -19,8 +19,9 @@ __all__ = ["jittered", "within_modes"]
 def jittered(local: LocalKernel, *, lowest: float = 0.02) -> LocalKernel:
     """The same kernel with step sizes drawn log-uniformly from [lowest, 1] times the adapted one, afresh for each step.
 
-    A mixture of kernels that leave the target invariant, so one itself: where the adapted step is far too large (the
-    neck of a funnel, a steep ridge) chains still move. Some steps are shorter than they could be elsewhere.
+    A mixture of kernels that leave the target invariant leaves it invariant too. Where the adapted step is far too
+    large (the neck of a funnel, a steep ridge) chains still move. Elsewhere some
+    steps are shorter than necessary. Random step sizes: Neal (2011).
 
     Parameters
     ----------
@@ -32,7 +33,8 @@ def jittered(local: LocalKernel, *, lowest: float = 0.02) -> LocalKernel:
     Returns
     -------
     LocalConstructor
-        Used wherever `local` could be; it needs what `local` needs.
+        ``(logdensity_fn, step_size, **needed) -> SamplingAlgorithm``, to be used wherever `local` could be; it needs
+        what `local` needs.
 
     Raises
     ------
@@ -48,7 +50,7 @@ def jittered(local: LocalKernel, *, lowest: float = 0.02) -> LocalKernel:
 
 @lru_cache(maxsize=64)
 def build_jittered(local: LocalKernel, lowest: float) -> LocalConstructor:
-    """One for equal arguments, so that what is compiled for it is found again."""
+    """Build the constructor; equal arguments give the same object, so that programs compiled for it are found again."""
 
     def build(logdensity_fn, step_size, **needed):
         def step(rng_key, state):
@@ -63,22 +65,22 @@ def build_jittered(local: LocalKernel, lowest: float) -> LocalConstructor:
 
 @lru_cache(maxsize=64)
 def within_modes(local: LocalKernel, flow: Flow) -> LocalKernel:
-    r"""The same kernel with the covariance within modes that the sampler's own flow has learned as its metric.
+    r"""The same kernel with a metric from the sampler's own flow: the mean covariance within modes.
 
-    With weights pi_k and covariances C_k of a mixture's components in use, the inverse mass matrix is sum_k pi_k C_k:
-    chains know how wide a mode is in each direction, however far others are.
+    With weights pi_k and covariances C_k of a mixture's components in use, the inverse mass matrix is sum_k pi_k C_k.
+    It follows the width of a mode in each direction, however far apart the modes are.
 
     Parameters
     ----------
     local
         Constructor that takes an ``inverse_mass_matrix``, such as ``partial(blackjax.hmc, num_integration_steps=8)``.
     flow
-        The sampler's, with a `metric`.
+        The sampler's own flow, which must have a `metric`.
 
     Returns
     -------
     LocalConstructor
-        Used wherever `local` could be.
+        To be used wherever `local` could be.
     """
     check_local(local)
     others = tuple(name for name in needs_of(local) if name != "inverse_mass_matrix")

@@ -31,6 +31,8 @@ class NeutraState(NamedTuple):
 def neutra(local: LocalKernel, flow: Flow, params: PyTree = None) -> LocalKernel:
     """A constructor ``(logdensity_fn, step_size) -> SamplingAlgorithm``, to be used wherever `local` could be.
 
+    Moves in the latent space of a flow: Hoffman et al., arXiv 1903.03704.
+
     Parameters
     ----------
     local
@@ -44,7 +46,8 @@ def neutra(local: LocalKernel, flow: Flow, params: PyTree = None) -> LocalKernel
     Returns
     -------
     LocalConstructor
-        Also to be called directly, as below.
+        ``(logdensity_fn, step_size) -> SamplingAlgorithm`` with a `NeutraState`; it can also be called directly, as
+        below. Without `params` it must be given those of the flow as well.
 
     Raises
     ------
@@ -68,11 +71,11 @@ def neutra(local: LocalKernel, flow: Flow, params: PyTree = None) -> LocalKernel
 
 @lru_cache(maxsize=64)
 def build_neutra(local: LocalKernel, bijection: Bijection) -> LocalConstructor:
-    """With the sampler's own parameters; one for equal arguments, so that what is compiled for it is found again."""
+    """Build the constructor that takes the flow's parameters; equal arguments give the same object."""
     forward, inverse = bijection
 
     def build(logdensity_fn, step_size, *, params, scale=None):
-        def to_units(position):  # of `scale`, in which a round hands the density and the positions over
+        def to_units(position):  # rounds pass the density and positions in units of `scale`
             return position if scale is None else jax.tree.map(jnp.divide, position, scale)
 
         def from_units(position):
@@ -92,10 +95,10 @@ def build_neutra(local: LocalKernel, bijection: Bijection) -> LocalConstructor:
         def step(rng_key, state):
             latent, info = latent_kernel(state.latent.position).step(rng_key, state.latent)
             old, new = jax.tree.leaves(state.latent.position), jax.tree.leaves(latent.position)
-            # NaN differs from itself: a latent point that the flow cannot give has not moved
+            # NaN compares unequal to itself, but a chain whose latent point is NaN has not moved
             has_moved = jnp.array([jnp.any((a != b) & ~jnp.isnan(b)) for a, b in zip(old, new)]).any()
             proposed = to_units(forward(params, latent.position)[0])
-            # going there and back rounds: a rejected position must stay the same to the last bit
+            # a round trip through the map rounds, but a rejected position must stay the same to the last bit
             position = jax.tree.map(lambda a, b: jnp.where(has_moved, a, b), proposed, state.position)
             return NeutraState(position, latent), info
 

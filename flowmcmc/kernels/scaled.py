@@ -1,11 +1,10 @@
 """The local kernel: any BlackJAX algorithm, run in coordinates where every chain coordinate has unit scale.
 
 A constructor ``(logdensity_fn, step_size) -> SamplingAlgorithm`` is given the density of y = x / scale. That is a
-diagonal metric for every kernel, MALA included, and leaves BlackJAX unchanged. What else a constructor needs it says
-itself (`LocalConstructor`), or has a parameter for that nobody else could fill: an ``inverse_mass_matrix`` (HMC, NUTS;
-it gets ones, the same metric in these coordinates), ``scale``, or the flow's ``params``. A parameter with a default
-keeps it. Scales are powers of two, so that going there and back is exact: a rejected position stays the same to the
-last bit.
+diagonal metric for every kernel, MALA included, and leaves BlackJAX unchanged. A `LocalConstructor` says what else it
+needs; of any other function the parameters without a default are filled by name: ``inverse_mass_matrix`` (HMC, NUTS)
+with ones, the same metric in these coordinates, ``scale``, and ``params`` with those of the flow. Scales are powers of
+two, so that scaling and unscaling are exact: a rejected position stays the same to the last bit.
 """
 
 import inspect
@@ -106,12 +105,12 @@ def scaled_kernel(
 
 
 def needs_of(local: LocalKernel) -> tuple[str, ...]:
-    """What of `OFFERED` a constructor needs: what it says itself, else parameters without a default and still open."""
+    """Names in `OFFERED` that a constructor needs: those it says itself, else its parameters still without a value."""
     given, constructor = set(), local
     while isinstance(constructor, partial):
         given |= set(constructor.keywords)
         constructor = constructor.func
-    constructor = getattr(constructor, "wrapped", constructor)  # of what has no hash
+    constructor = getattr(constructor, "wrapped", constructor)  # unwrap `ByIdentity`
     if isinstance(constructor, LocalConstructor):
         return tuple(name for name in constructor.needs if name not in given)
     # BlackJAX's top-level names are objects whose signature is that of `differentiable`
@@ -121,7 +120,7 @@ def needs_of(local: LocalKernel) -> tuple[str, ...]:
 
 
 def count_divergences(info) -> Array:
-    """How many local steps had no chance of acceptance (density NaN or zero at the proposal) or diverged."""
+    """Number of local steps that diverged or had no chance of acceptance (density NaN or zero at the proposal)."""
     is_divergent = getattr(info, "is_divergent", False)
     rate = getattr(info, "acceptance_rate", jnp.ones(()))
     return jnp.sum(~(rate > 0) | is_divergent, dtype=jnp.int32)

@@ -65,7 +65,7 @@ def tempered_smc(
     target_acceptance_rate: float = 0.65,
     progress_bar: bool = True,
 ) -> Particles:
-    """Particles at the target, moved there from `start`.
+    """Particles at the target, moved there from `start` by adaptive tempered SMC: Del Moral, Doucet and Jasra (2006).
 
     They find modes that hold a fair share of the mass wherever `start` reaches; the modes' weights are as good as the
     number of particles, which is what chains with flow proposals make exact.
@@ -87,6 +87,12 @@ def tempered_smc(
         Effective sample size of the weights, as a fraction, down to which each stage may go; more means more stages.
     progress_bar
         Show one, with the inverse temperature.
+
+    Returns
+    -------
+    Particles
+        ``positions``, leaves (num_particles, ...), equally weighted; ``log_z``, the estimated log integral of the
+        target, in nats; ``tempering`` and ``acceptance_rate``, (stages,).
 
     Raises
     ------

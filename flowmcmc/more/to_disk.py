@@ -1,8 +1,8 @@
 """Draws that would not fit in memory: appended to a zarr store block by block, and opened lazily afterwards.
 
 The folder holds ``draws.zarr``, and beside it what `Checkpoint` keeps: ``config.json`` (what the run is) and
-``state-...``, where the chains are after so many draws. A block counts once the store's consolidated metadata tells of
-it, one file that is renamed into place. Readers go by that file: a half-written block is never seen, and the next call
+``state-...``, where the chains are after so many draws. A block counts once the store's consolidated metadata lists
+it: one file, renamed into place. Readers go by that file: a half-written block is never seen, and the next call
 overwrites it.
 """
 
@@ -53,10 +53,11 @@ def draw_to_disk(result: SampleResult, num_samples: int, path, *, block: int = 1
 
     Returns
     -------
-    The DataTree of ``path/draws.zarr``, with the groups of `to_datatree`, opened lazily: what is asked for is read each
-    time, and not kept. Thin it for what needs all draws at once,
-    ``flowmcmc.summary(tree.isel(draw=slice(None, None, 20)))``. ``xarray.open_datatree(store, engine="zarr")`` opens it
-    elsewhere. After Ctrl-C it holds the draws so far, marked ``partial``.
+    xarray.DataTree
+        ``path/draws.zarr`` with the groups of `to_datatree`, opened lazily: what is asked for is read each time, and
+        not kept. Thin it for what needs all draws at once, as in
+        ``flowmcmc.summary(tree.isel(draw=slice(None, None, 20)))``. ``xarray.open_datatree(store, engine="zarr")``
+        opens it elsewhere. After Ctrl-C it holds the draws so far, marked ``partial``.
 
     Raises
     ------
@@ -87,11 +88,11 @@ def draw_to_disk(result: SampleResult, num_samples: int, path, *, block: int = 1
     asked |= {"drawn before": result.state.round, "tuning": digest(jax.tree.leaves(result.tuning))}
     folder = Checkpoint(path, describe_run(result.rng_key, result.logdensity_fn, result.state.position, asked))
     store = folder.folder / "draws.zarr"
-    done = recover(folder, store)
+    done = recover_blocks(folder, store)
     check_room(store, result.trace, num_samples - done)
     state = result.state
     if done:
-        position = folder.load(name_of(done), lambda: result.state.position)
+        position = folder.load(state_name(done), lambda: result.state.position)
         state = RunState(result.state.round + done, result.algorithm.init(place_like(state.position, position)))
     try:
         while done < num_samples:
@@ -100,29 +101,29 @@ def draw_to_disk(result: SampleResult, num_samples: int, path, *, block: int = 1
             state, trace = run(result.rng_key, result.algorithm, state, size, chunk_size=CHUNK_SIZE, progress_bar=label)
             now = state.round - result.state.round
             if now > done or not done:
-                append(store, trace, result, done, block)
-                folder.save(name_of(now), state.position)
-                commit(store, num_samples, time.perf_counter() - began)
-                shutil.rmtree(folder.folder / name_of(done), ignore_errors=True)
-                gc.collect()  # a DataTree refers to itself and would keep its block
+                append_block(store, trace, result, done, block)
+                folder.save(state_name(now), state.position)
+                commit_block(store, num_samples, time.perf_counter() - began)
+                shutil.rmtree(folder.folder / state_name(done), ignore_errors=True)
+                gc.collect()  # a DataTree refers to itself, so its block is not freed otherwise
             is_interrupted, done = now < done + size, now
             if is_interrupted:
                 break
         if num_samples <= done:
-            commit(store, num_samples, 0.0, is_partial=False)
+            commit_block(store, num_samples, 0.0, is_partial=False)
     except OSError as error:
         said = f"{error.strerror or error}: {done} draws of each chain are safe. Make room and call again, to go on"
         raise OSError(error.errno, said, str(store)) from error
-    return open_store(store)
+    return open_draws(store)
 
 
-def recover(folder: Checkpoint, store: Path) -> int:
+def recover_blocks(folder: Checkpoint, store: Path) -> int:
     """How many draws are complete; what a killed call wrote beyond them is removed."""
     import zarr
 
     done = 0
     if (store / ".zmetadata").exists():
-        done = open_store(store)["posterior"].sizes["draw"]
+        done = open_draws(store)["posterior"].sizes["draw"]
         root: Any = zarr.open_group(store, mode="r+", zarr_format=2, use_consolidated=False)
         for _, array in (pair for group in GROUPS for pair in root[group].arrays()):
             along = array.attrs["_ARRAY_DIMENSIONS"]
@@ -130,20 +131,22 @@ def recover(folder: Checkpoint, store: Path) -> int:
     else:
         shutil.rmtree(store, ignore_errors=True)
     for state in folder.folder.glob("state-*"):
-        if state.name != name_of(done):
+        if state.name != state_name(done):
             shutil.rmtree(state)
-    if done and not (folder.folder / name_of(done)).exists():
-        raise ValueError(f"{folder.folder / name_of(done)} was removed, so this run cannot go on: name another folder.")
+    if done and not (folder.folder / state_name(done)).exists():
+        raise ValueError(
+            f"{folder.folder / state_name(done)} was removed, so this run cannot go on: name another folder."
+        )
     return done
 
 
-def append(store: Path, trace, result: SampleResult, done: int, block: int) -> None:
-    """Write a block after the `done` draws that are there; nobody sees it before `commit`."""
+def append_block(store: Path, trace, result: SampleResult, done: int, block: int) -> None:
+    """Write a block after the `done` draws that are there; readers do not see it before `commit_block`."""
     attrs = result.settings | {"partial": 1, "sampling_seconds": 0.0}
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Found chain dimension to be longer")  # a block may be short
         tree = to_datatree(trace, warmup=None if done else result.warmup, attrs=attrs)
-    first = result.state.round + done  # draws are counted on from those of `result`
+    first = result.state.round + done  # draws are numbered on from those of `result`
     for name in GROUPS:
         group = tree[name].to_dataset()
         tree[name].dataset = group.assign_coords(draw=first + np.arange(group.sizes["draw"]))
@@ -151,15 +154,17 @@ def append(store: Path, trace, result: SampleResult, done: int, block: int) -> N
             group = tree[name].to_dataset()
             group.to_zarr(store, group=name, append_dim="draw", consolidated=False, zarr_format=2)
     if not done:
-        sizes = {name: {v: {"chunks": chunks(a, block)} for v, a in tree[name].variables.items()} for name in GROUPS}
-        # format 2 has its consolidated metadata in a file of their own
+        sizes = {
+            name: {v: {"chunks": chunk_shape(a, block)} for v, a in tree[name].variables.items()} for name in GROUPS
+        }
+        # zarr format 2 keeps the consolidated metadata in a file of its own
         tree.to_zarr(
             store, mode="w", encoding={f"/{k}": v for k, v in sizes.items()}, consolidated=False, zarr_format=2
         )
 
 
-def commit(store: Path, num_samples: int, seconds: float, *, is_partial: bool = True) -> None:
-    """Make what was appended count, and record how the run stands."""
+def commit_block(store: Path, num_samples: int, seconds: float, *, is_partial: bool = True) -> None:
+    """Publish what was appended, and record how far the run has come."""
     import zarr
 
     root: Any = zarr.open_group(store, mode="r+", zarr_format=2, use_consolidated=False)
@@ -168,15 +173,15 @@ def commit(store: Path, num_samples: int, seconds: float, *, is_partial: bool = 
     zarr.consolidate_metadata(store, zarr_format=2)
 
 
-def open_store(store: Path):
-    """The DataTree of what is complete; reads what is asked for, each time anew."""
+def open_draws(store: Path):
+    """Open the complete blocks as a lazy DataTree; every access reads from disk."""
     import xarray as xr
 
     return xr.open_datatree(store, engine="zarr", consolidated=True, chunks=None, cache=False)
 
 
-def chunks(variable, block: int) -> tuple[int, ...]:
-    """A block of draws in a chunk, or fewer where that would be large."""
+def chunk_shape(variable, block: int) -> tuple[int, ...]:
+    """Shape of a variable's chunks: a block of draws, or fewer if that would exceed CHUNK_BYTES."""
     sizes = dict(variable.sizes)
     if "draw" in sizes:
         bytes_each = variable.dtype.itemsize * math.prod(n for name, n in sizes.items() if name != "draw")
@@ -197,6 +202,6 @@ def check_room(store: Path, trace, num_samples: int) -> None:
         )
 
 
-def name_of(done: int) -> str:
-    """Of the state after `done` draws."""
+def state_name(done: int) -> str:
+    """Name of the folder with the state after `done` draws."""
     return f"state-{done:09d}"

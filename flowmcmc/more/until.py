@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 
 from flowmcmc.ground.arguments import check_numbers, check_result
-from flowmcmc.reading.problems import largest
+from flowmcmc.reading.problems import worst_value
 from flowmcmc.result import SampleResult
 
 __all__ = ["draw_until"]
@@ -53,7 +53,7 @@ def draw_until(
     began = time.perf_counter()
     first, drawing, why = result.state.round, 0.0, None
     while why is None:
-        rhat, ess = worst(result)
+        rhat, ess = worst_convergence(result)
         drawn = result.state.round
         left = max_seconds - (time.perf_counter() - began)
         if rhat <= max_rhat and ess >= min_ess:
@@ -61,7 +61,7 @@ def draw_until(
         elif left <= 0:
             why = "out of time"
         else:
-            # before the first block: what is known may leave out draws that were read from a folder
+            # the first block has at most 100 draws: the recorded seconds may leave out draws read from a checkpoint
             known = min(100 / left, drawn / max(result.settings["sampling_seconds"], 1e-3))
             rate = (drawn - first) / drawing if drawing else known
             wanted = max(1, min(max(drawn, 100), int(rate * left)))
@@ -73,7 +73,7 @@ def draw_until(
     return replace(result, settings=result.settings | {"stopped": why})
 
 
-def worst(result: SampleResult) -> tuple[float, float]:
+def worst_convergence(result: SampleResult) -> tuple[float, float]:
     """r-hat and bulk ESS of the worst coordinate; NaN, which meets no target, where they cannot be told."""
     import arviz as az
 
@@ -82,4 +82,4 @@ def worst(result: SampleResult) -> tuple[float, float]:
     if result.state.round < 4:
         return float("nan"), float("nan")
     tree = result.datatree
-    return largest(az.rhat(tree), max), largest(az.ess(tree), min)
+    return worst_value(az.rhat(tree), max), worst_value(az.ess(tree), min)

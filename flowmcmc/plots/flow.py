@@ -10,22 +10,22 @@ from flowmcmc.base import PyTree
 from flowmcmc.ground.arguments import check_counts, check_result
 from flowmcmc.ground.conversions import as_key
 from flowmcmc.plots.parts import (
-    CHAINS,
-    FLOW,
+    CHAINS_COLOUR,
+    FLOW_COLOUR,
     axis_ends,
     check_path,
     new_figure,
     save_figure,
     select_coordinates,
-    thinning,
+    thinning_slice,
 )
 from flowmcmc.reading.diagnostics import coordinate_names
 from flowmcmc.reading.weights import effective_fraction, flow_draws, log_mean_exp, target_log_weights
 
 __all__ = ["plot_flow"]
 
-NUM_BINS = 50
-LOWEST = 20  # nats below the mean weight: less is as good as nothing
+NUM_FLOW_BINS = 50
+LOWEST_LOG_WEIGHT = 20  # nats below the mean weight, where the axis ends: smaller weights do not matter
 
 
 def plot_flow(
@@ -56,7 +56,8 @@ def plot_flow(
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        A scatter plot of both (given two coordinates), a histogram for each coordinate, and one of log weights.
 
     Raises
     ------
@@ -72,10 +73,10 @@ def plot_flow(
     if result.settings["num_flow_steps"] == 0:
         raise ValueError("num_flow_steps was 0: the run used no flow that could be compared with its draws.")
     columns, names = select_coordinates(coordinate_names(result), coordinates, 2)
-    describe_flow, on_flow = flow_draws(as_key(rng_key), result.logdensity_fn, result.flow, result.params, num_draws)
-    of_chains = thinned(result.trace.position, num_draws)
+    of_flow, on_flow = flow_draws(as_key(rng_key), result.logdensity_fn, result.flow, result.params, num_draws)
+    of_chains = thin_trace(result.trace.position, num_draws)
     on_chains = target_log_weights(of_chains, result.logdensity_fn, result.flow, result.params)
-    flow, chains = pooled_columns(describe_flow, 1)[:, columns], pooled_columns(of_chains, 2)[:, columns]
+    flow, chains = flatten_positions(of_flow, 1)[:, columns], flatten_positions(of_chains, 2)[:, columns]
     is_flow = np.repeat([True, False], [len(flow), len(chains)])
     limits = [axis_ends(np.concatenate([flow[:, k], chains[:, k]]), is_flow) for k in range(len(columns))]
     has_plane = len(columns) > 1
@@ -83,45 +84,45 @@ def plot_flow(
     axes = list(figure.subplots(1, len(columns) + 1 + has_plane))
     if has_plane:
         plane = axes.pop(0)
-        for points, colour in ((chains, CHAINS), (flow, FLOW)):
-            shown = points[thinning(len(points), 2000)]
+        for points, colour in ((chains, CHAINS_COLOUR), (flow, FLOW_COLOUR)):
+            shown = points[thinning_slice(len(points), 2000)]
             plane.scatter(shown[:, 0], shown[:, 1], s=4, color=colour, linewidths=0, alpha=0.5, rasterized=True)
         plane.set(xlabel=names[0], ylabel=names[1], xlim=limits[0], ylim=limits[1])
     for k, name in enumerate(names):
-        draw_both(axes[k], chains[:, k], flow[:, k], limits[k])
+        draw_histograms(axes[k], chains[:, k], flow[:, k], limits[k])
         axes[k].set(xlabel=name, yticks=[])
     draw_weights(axes[-1], on_chains.ravel(), np.asarray(on_flow, float))
     return save_figure(figure, path)
 
 
-def thinned(positions: PyTree, num_draws: int) -> PyTree:
-    """Of a trace (round, chain, ...), at most `num_draws` positions (chain, draw, ...), both axes thinned evenly."""
+def thin_trace(positions: PyTree, num_draws: int) -> PyTree:
+    """At most `num_draws` positions (chain, draw, ...) of a trace (round, chain, ...), both axes thinned evenly."""
     rounds, chains = jax.tree.leaves(positions)[0].shape[:2]
-    some = thinning(chains, num_draws)
-    later = thinning(rounds, max(1, num_draws // len(range(chains)[some])))
+    some = thinning_slice(chains, num_draws)
+    later = thinning_slice(rounds, max(1, num_draws // len(range(chains)[some])))
     return jax.tree.map(lambda leaf: np.swapaxes(leaf[later, some], 0, 1), positions)
 
 
-def pooled_columns(positions: PyTree, num_axes: int) -> np.ndarray:
+def flatten_positions(positions: PyTree, num_axes: int) -> np.ndarray:
     """All coordinates (n, d) of leaves with `num_axes` leading axes."""
     leaves = [np.asarray(leaf, float) for leaf in jax.tree.leaves(positions)]
     num = int(np.prod(leaves[0].shape[:num_axes]))
     return np.concatenate([leaf.reshape(num, -1) for leaf in leaves], axis=1)
 
 
-def draw_both(axis, chains: np.ndarray, flow: np.ndarray, limits: tuple[float, float]) -> None:
+def draw_histograms(axis, chains: np.ndarray, flow: np.ndarray, limits: tuple[float, float]) -> None:
     """Two normalised histograms on one axis: the chains' filled, the flow's as a line."""
-    options = {"bins": NUM_BINS, "range": limits}
+    options = {"bins": NUM_FLOW_BINS, "range": limits}
     for values, style in (
-        (chains, {"color": CHAINS, "histtype": "stepfilled", "label": "chains"}),
-        (flow, {"color": FLOW, "histtype": "step", "lw": 1.5, "label": "flow"}),
+        (chains, {"color": CHAINS_COLOUR, "histtype": "stepfilled", "label": "chains"}),
+        (flow, {"color": FLOW_COLOUR, "histtype": "step", "lw": 1.5, "label": "flow"}),
     ):
-        # normalised over all values, so that what lies outside the axis is not made up for
+        # normalised over all values, including those outside the axis
         axis.hist(values, weights=np.full(len(values), 1 / max(1, len(values))), **options, **style)
 
 
 def draw_weights(axis, on_chains: np.ndarray, on_flow: np.ndarray) -> None:
-    """Log weights over the flow's mean weight; what lies below the axis is counted in its first bin."""
+    """Histograms of log weights relative to the flow's mean weight; those below the axis go into its first bin."""
     on_flow = np.where(np.isnan(on_flow), -np.inf, on_flow)
     if not np.isfinite(on_flow).any():
         axis.text(0.5, 0.5, "no draw of the flow has\na finite density", ha="center", transform=axis.transAxes)
@@ -129,9 +130,9 @@ def draw_weights(axis, on_chains: np.ndarray, on_flow: np.ndarray) -> None:
         return
     mean = log_mean_exp(on_flow)
     known = np.concatenate([on_chains[np.isfinite(on_chains)], on_flow[np.isfinite(on_flow)]]) - mean
-    limits = (max(-LOWEST, float(known.min())) - 0.5, float(known.max()) + 0.5)
+    limits = (max(-LOWEST_LOG_WEIGHT, float(known.min())) - 0.5, float(known.max()) + 0.5)
     chains, flow = (np.clip(np.nan_to_num(on - mean, nan=-np.inf), limits[0], limits[1]) for on in (on_chains, on_flow))
-    draw_both(axis, chains, flow, limits)
+    draw_histograms(axis, chains, flow, limits)
     ess = effective_fraction(on_flow)
     axis.set(xlabel="log p / q, nats above the flow's mean", yscale="log", title=f"weights, ESS of the flow {ess:.1%}")
     axis.legend(fontsize=8)

@@ -9,18 +9,18 @@ from flowmcmc.ground.arguments import check_counts
 from flowmcmc.plots.parts import (
     axis_ends,
     check_path,
-    colours_of,
     draw_rows,
+    mode_colours,
     new_figure,
     save_figure,
     select_coordinates,
-    thinning,
+    thinning_slice,
 )
 from flowmcmc.reading.diagnostics import ModeWeights, coordinate_names, draws_of, mode_weights
 
 __all__ = ["plot_chains", "plot_modes", "plot_pairs"]
 
-NUM_BINS = 50
+NUM_MODE_BINS = 50
 
 
 def plot_chains(datatree, path: str | Path | None = None, *, modes=None, num_chains: int = 12):
@@ -39,7 +39,8 @@ def plot_chains(datatree, path: str | Path | None = None, *, modes=None, num_cha
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        Three panels: a scatter plot of the draws, the mode of each chain over time, and the mass of each mode.
 
     Raises
     ------
@@ -49,11 +50,11 @@ def plot_chains(datatree, path: str | Path | None = None, *, modes=None, num_cha
     check_path(path)
     check_counts({"num_chains": num_chains})
     weights, names = mode_weights(datatree, modes), coordinate_names(datatree)
-    flat, labels = pooled(datatree, weights)
+    flat, labels = finite_draws(datatree, weights)
     figure = new_figure(13, 4)
     plane, raster, bars = figure.subplots(1, 3, width_ratios=(4, 6, 3))
     first, second = flat[:, 0], flat[:, 1] if len(names) > 1 else np.arange(len(flat))
-    draw_cloud(plane, first, second, labels, colours_of(len(weights.weights)))
+    draw_cloud(plane, first, second, labels, mode_colours(len(weights.weights)))
     plane.set(xlabel=names[0], ylabel=names[1] if len(names) > 1 else "draw", title="draws")
     draw_raster(raster, weights, num_chains)
     draw_masses(bars, weights)
@@ -73,7 +74,8 @@ def plot_modes(datatree, path: str | Path | None = None, *, modes=None, num_chai
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        Two panels: the mode of each chain over time, and the mass of each mode.
 
     Raises
     ------
@@ -104,7 +106,8 @@ def plot_pairs(datatree, path: str | Path | None = None, *, modes=None, coordina
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        One row and one column of panels for each coordinate; the upper triangle is empty.
 
     Raises
     ------
@@ -114,8 +117,8 @@ def plot_pairs(datatree, path: str | Path | None = None, *, modes=None, coordina
     check_path(path)
     columns, names = select_coordinates(coordinate_names(datatree), coordinates, 4)
     weights = mode_weights(datatree, modes)
-    colours = colours_of(len(weights.weights))
-    flat, labels = pooled(datatree, weights)
+    colours = mode_colours(len(weights.weights))
+    flat, labels = finite_draws(datatree, weights)
     size = len(columns)
     figure = new_figure(*((2.3 * size + 0.6,) * 2 if size > 1 else (6, 3.2)))
     axes = figure.subplots(size, size, squeeze=False, sharex="col")
@@ -141,7 +144,7 @@ def plot_pairs(datatree, path: str | Path | None = None, *, modes=None, coordina
     return save_figure(figure, path)
 
 
-def pooled(datatree, weights: ModeWeights) -> tuple[np.ndarray, np.ndarray]:
+def finite_draws(datatree, weights: ModeWeights) -> tuple[np.ndarray, np.ndarray]:
     """Finite draws of all chains (n, d) and their modes (n,)."""
     draws = draws_of(datatree)
     flat, labels = draws.reshape(-1, draws.shape[2]), weights.labels.ravel()
@@ -150,15 +153,15 @@ def pooled(datatree, weights: ModeWeights) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_cloud(axis, across: np.ndarray, up: np.ndarray, labels: np.ndarray, colours: np.ndarray) -> None:
-    """Points, thinned evenly, in the colour of their mode."""
-    thin = thinning(len(labels))
+    """Scatter plot of draws, thinned evenly, in the colour of their mode."""
+    thin = thinning_slice(len(labels))
     axis.scatter(across[thin], up[thin], c=colours[labels[thin]], s=4, linewidths=0, rasterized=True)
 
 
 def draw_marginal(axis, values: np.ndarray, labels: np.ndarray, colours: np.ndarray, limits) -> None:
-    """A histogram of each mode on top of the one before."""
+    """Stacked histograms, one for each mode."""
     parts = [values[labels == mode] for mode in range(len(colours))]
-    axis.hist(parts, bins=NUM_BINS, range=limits, stacked=True, color=list(colours), histtype="stepfilled")
+    axis.hist(parts, bins=NUM_MODE_BINS, range=limits, stacked=True, color=list(colours), histtype="stepfilled")
     axis.set_yticks([])
 
 
@@ -166,7 +169,7 @@ def draw_raster(axis, weights: ModeWeights, num_chains: int) -> None:
     """Chains over time, a row for each, in the colour of the mode they are in."""
     num_all, num_draws = weights.labels.shape
     shown = weights.labels[:num_chains, :: max(1, num_draws // 200)]
-    draw_rows(axis, colours_of(len(weights.weights))[shown], (0, num_draws))
+    draw_rows(axis, mode_colours(len(weights.weights))[shown], (0, num_draws))
     which = f", {len(shown)} of {num_all} chains" if len(shown) < num_all else ""
     axis.set(xlabel="draw", title=f"mode of a chain over time{which}")
 
@@ -174,7 +177,7 @@ def draw_raster(axis, weights: ModeWeights, num_chains: int) -> None:
 def draw_masses(axis, weights: ModeWeights) -> None:
     """A bar for each mode, with one Monte Carlo standard error."""
     names = [str(index) for index in range(len(weights.weights))]
-    axis.bar(names, weights.weights, yerr=np.nan_to_num(weights.mcse), color=colours_of(len(names)), capsize=3)
+    axis.bar(names, weights.weights, yerr=np.nan_to_num(weights.mcse), color=mode_colours(len(names)), capsize=3)
     axis.set(xlabel="mode", ylabel="fraction of draws", title="mass of each mode")
 
 

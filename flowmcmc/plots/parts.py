@@ -10,26 +10,26 @@ import numpy as np
 from flowmcmc.ground.arguments import describe_value
 
 __all__ = [
-    "CHAINS",
-    "FLOW",
+    "CHAINS_COLOUR",
+    "FLOW_COLOUR",
     "axis_ends",
     "check_path",
-    "colours_of",
     "draw_rows",
+    "mode_colours",
     "new_figure",
     "save_figure",
     "select_coordinates",
-    "thinning",
+    "thinning_slice",
 ]
 
-CHAINS, FLOW = "0.7", "C1"  # colours
-NUM_POINTS = 4000  # in a cloud: more hide each other, and make vector files large
-TAIL = 0.002  # of all draws that may lie outside the axes, on either side
-GROUP_TAIL = 0.1  # the same of one mode's
+CHAINS_COLOUR, FLOW_COLOUR = "0.7", "C1"  # colours of chains and flow
+MAX_SCATTER_POINTS = 4000  # in a scatter plot: more hide each other, and make vector files large
+TAIL_SHARE = 0.002  # share of all draws that may lie outside the axes, on either side
+GROUP_TAIL_SHARE = 0.1  # share of one mode's draws that may lie outside, on either side
 
 
 def new_figure(width: float, height: float) -> Any:
-    """A Figure of so many inches that pyplot does not know of, so that nothing has to be closed."""
+    """A Figure of this size in inches, made without pyplot, so that it need not be closed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -38,7 +38,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def check_path(path) -> None:
-    """Raise, before anything is computed, what saving a picture to `path` (None: nowhere; or an open file) would raise.
+    """Raise early what saving a picture to `path` would raise; None (save nothing) and open files pass.
 
     Raises
     ------
@@ -66,13 +66,13 @@ def check_path(path) -> None:
 
 
 def save_figure(figure, path):
-    """The figure, also written to `path` if that is not None."""
+    """Write the figure to `path`, if that is not None, and return it."""
     if path is not None:
         figure.savefig(path, dpi=120)
     return figure
 
 
-def colours_of(num_modes: int) -> np.ndarray:
+def mode_colours(num_modes: int) -> np.ndarray:
     """RGB colours (num_modes, 3), repeated from the twentieth mode on."""
     from matplotlib import colormaps
 
@@ -83,7 +83,7 @@ def colours_of(num_modes: int) -> np.ndarray:
 def select_coordinates(
     names: list[str], coordinates: Sequence[str] | None, num_default: int
 ) -> tuple[list[int], list[str]]:
-    """Where `coordinates` stand among `names`, and the names; None takes the first ones."""
+    """Indices of `coordinates` among `names`, and those names; None takes the first `num_default`."""
     if coordinates is None:
         return list(range(len(names)))[:num_default], names[:num_default]
     wanted = [coordinates] if isinstance(coordinates, str) else list(coordinates)
@@ -94,20 +94,21 @@ def select_coordinates(
     return [names.index(name) for name in wanted], wanted
 
 
-def thinning(num: int, num_points: int = NUM_POINTS) -> slice:
-    """Evenly thins `num` rows to some `num_points`."""
+def thinning_slice(num: int, num_points: int = MAX_SCATTER_POINTS) -> slice:
+    """Slice that thins `num` rows evenly to at most `num_points`."""
     return slice(None, None, max(1, -(-num // num_points)))
 
 
 def axis_ends(values: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """Ends of an axis for `values` (n,) that belong to `groups` (n,): neither do long tails squeeze the rest, nor is a
-    small group lost."""
+    """Ends of an axis for `values` (n,) in `groups` (n,): long tails do not squeeze the rest, small groups stay in."""
     is_finite = np.isfinite(values)
     values, groups = values[is_finite], groups[is_finite]
     if not len(values):
         return 0.0, 1.0
-    ends = [np.quantile(values, [TAIL, 1 - TAIL])]
-    ends += [np.quantile(values[groups == group], [GROUP_TAIL, 1 - GROUP_TAIL]) for group in np.unique(groups)]
+    ends = [np.quantile(values, [TAIL_SHARE, 1 - TAIL_SHARE])]
+    ends += [
+        np.quantile(values[groups == group], [GROUP_TAIL_SHARE, 1 - GROUP_TAIL_SHARE]) for group in np.unique(groups)
+    ]
     low, high = float(np.min(ends)), float(np.max(ends))
     margin = 0.1 * (high - low) or 0.5 * abs(high) or 0.5
     return low - margin, high + margin

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from flowmcmc.ground.arguments import check_counts, check_tree
-from flowmcmc.plots.parts import FLOW, check_path, draw_rows, new_figure, save_figure, select_coordinates
+from flowmcmc.plots.parts import FLOW_COLOUR, check_path, draw_rows, new_figure, save_figure, select_coordinates
 from flowmcmc.reading.diagnostics import coordinate_names, draws_of
 
 __all__ = ["plot_ranks", "plot_warmup"]
@@ -27,7 +27,8 @@ def plot_warmup(datatree, path: str | Path | None = None):
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        Three panels: acceptance rates, losses of the flow in nats, and the step size.
 
     Raises
     ------
@@ -43,7 +44,7 @@ def plot_warmup(datatree, path: str | Path | None = None):
     figure = new_figure(12, 3.2)
     rates, losses, steps = figure.subplots(1, 3)
     lines = (
-        (rates, "flow_acceptance_rate", "flow proposals", FLOW),
+        (rates, "flow_acceptance_rate", "flow proposals", FLOW_COLOUR),
         (rates, "local_acceptance_rate", "local steps", "C0"),
         (losses, "loss", "last batch", "0.7"),
         (losses, "heldout_loss", "held-out states", "k"),
@@ -52,7 +53,7 @@ def plot_warmup(datatree, path: str | Path | None = None):
     for axis, name, label, colour in lines:
         values = np.where(np.isfinite(history[name].values), history[name].values, np.nan)
         if not np.isnan(values).all():
-            # a line does not show a single round, nor one that stands alone among NaN
+            # a line shows neither a single round nor one that stands alone among NaN
             marker = "." if len(values) < 30 or np.isnan(values).any() else None
             axis.plot(values, color=colour, label=label, lw=1, marker=marker, ms=3)
     rates.set(xlabel="round", title="acceptance", ylim=(-0.02, 1.02))
@@ -85,7 +86,8 @@ def plot_ranks(
 
     Returns
     -------
-    The ``matplotlib.figure.Figure``.
+    matplotlib.figure.Figure
+        One panel for each coordinate, with one row for each chain.
 
     Raises
     ------
@@ -104,7 +106,7 @@ def plot_ranks(
     figure = new_figure(2.9 * len(columns) + 1.2, 3.4)
     axes = figure.subplots(1, len(columns), squeeze=False, sharey=True)[0]
     for index, (axis, name) in enumerate(zip(axes, names)):
-        # arviz's own plot of ranks draws a line for each chain: at 100 chains it takes a minute and shows a knot
+        # arviz's rank plot draws a line for each chain: with 100 chains it takes a minute and is unreadable
         ranks = np.asarray(array_stats.compute_ranks(draws[:, :, index].ravel(), relative=True))
         counts = np.array(
             [np.histogram(chain, bins=num_bins, range=(0, 1))[0] for chain in ranks.reshape(num_chains, -1)]

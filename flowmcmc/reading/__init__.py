@@ -1,1 +1,1 @@
-"""What a finished run says: DataTree, modes, weights, evidence, and the verdict. Nothing here moves a chain."""
+"""Reading of a finished run: DataTree, modes, weights, evidence and verdict. Nothing here moves a chain."""

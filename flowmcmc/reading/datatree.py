@@ -1,4 +1,4 @@
-"""From traces to an arviz ``DataTree``: the one form in which everything is read afterwards."""
+"""Conversion of traces to an arviz ``DataTree``, which diagnostics and plots read."""
 
 from importlib.metadata import version
 
@@ -19,9 +19,9 @@ def to_datatree(trace: Trace | None, *, warmup: Trace | None = None, attrs: dict
     Parameters
     ----------
     trace
-        Of `run` on a `freeze` sampler: arrays (draw, chain, ...). None if there are no draws.
+        What `run` returned for a `freeze` sampler: arrays (draw, chain, ...). None if there are no draws.
     warmup
-        Of `run` on an `adaptive` sampler; with positions it also gives ``warmup_posterior``.
+        What `run` returned for an `adaptive` sampler; with positions it also gives ``warmup_posterior``.
     attrs
         Numbers and strings recorded with the tree, next to the versions of the libraries.
 
@@ -47,12 +47,17 @@ def to_datatree(trace: Trace | None, *, warmup: Trace | None = None, attrs: dict
 
     groups = {}
     if warmup is not None and warmup.position is not None:
-        groups |= {"warmup_posterior": variables(warmup.position), "warmup_sample_stats": stats(warmup.info.round)}
+        groups |= {
+            "warmup_posterior": posterior_variables(warmup.position),
+            "warmup_sample_stats": sample_stats(warmup.info.round),
+        }
     if trace is not None:
-        groups |= {"posterior": variables(trace.position), "sample_stats": stats(trace.info)}
+        groups |= {"posterior": posterior_variables(trace.position), "sample_stats": sample_stats(trace.info)}
     tree = az.from_dict(groups, save_warmup=True) if groups else xr.DataTree()
     if warmup is not None:
-        tree["warmup_history"] = xr.DataTree(xr.Dataset({k: ("round", v) for k, v in history(warmup.info).items()}))
+        tree["warmup_history"] = xr.DataTree(
+            xr.Dataset({k: ("round", v) for k, v in warmup_history(warmup.info).items()})
+        )
     tree.attrs |= {f"{name}_version": version(name) for name in ("flowmcmc", "jax", "blackjax")}
     tree.attrs |= attrs or {}
     return tree
@@ -72,15 +77,15 @@ def check_trace(name: str, trace, field: str, sampler: str) -> None:
         )
 
 
-def variables(position) -> dict[str, np.ndarray]:
-    """Leaves (draw, chain, ...) by name, chain axis first."""
+def posterior_variables(position) -> dict[str, np.ndarray]:
+    """Leaves by name, their axes swapped from (draw, chain, ...) to (chain, draw, ...)."""
     names, leaves = leaf_names(position), jax.tree.leaves(position)
     check_names("position", names, [leaf.ndim - 2 for leaf in leaves])
     return {name: np.swapaxes(leaf, 0, 1) for name, leaf in zip(names, leaves)}
 
 
-def stats(info) -> dict[str, np.ndarray]:
-    """Fields of a `RoundInfo` trace, chain axis first, under arviz's names where it has one."""
+def sample_stats(info) -> dict[str, np.ndarray]:
+    """Fields of a `RoundInfo` trace as (chain, draw, ...), under arviz's names where it has one."""
     fields = {name: np.swapaxes(value, 0, 1) for name, value in info._asdict().items()}
     rates = np.stack([fields["local_acceptance_rate"], fields["flow_acceptance_rate"]])
     known = ~np.isnan(rates)
@@ -92,7 +97,7 @@ def stats(info) -> dict[str, np.ndarray]:
     }
 
 
-def history(info) -> dict[str, np.ndarray]:
+def warmup_history(info) -> dict[str, np.ndarray]:
     """Fields of an `AdaptiveInfo` trace, averaged (counts: summed) over chains."""
     rounds = {
         name: value.sum(axis=1) if name.startswith("num_") else value.mean(axis=1)

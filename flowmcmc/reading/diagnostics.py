@@ -1,6 +1,6 @@
-"""What arviz does not know of: modes, flow proposals and their weights. Everything else is arviz's own.
+"""Diagnostics that arviz lacks: modes, flow proposals and their importance weights. All others are arviz's own.
 
-All take the DataTree (or the `SampleResult`) of a run; chains are never pooled before their disagreement is looked at.
+They take the DataTree or the `SampleResult` of a run; importance weights need the latter.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ class ModeWeights(NamedTuple):
     """`weights` and Monte Carlo standard errors `mcse`, one for each mode; `labels` (chain, draw) of the draws; and for
     each mode the number of `transitions` into it and `num_chains`, the chains that visited it.
 
-    An error is NaN where it cannot be told: one mode only, or one draw.
+    An error is NaN where it cannot be estimated: a mode with all or none of the draws, or fewer than four per chain.
     """
 
     weights: np.ndarray
@@ -63,7 +63,7 @@ def draws_of(datatree, group: str = "posterior") -> np.ndarray:
 
 
 def coordinate_names(datatree) -> list[str]:
-    """Such as ``x[0]``, in the order of `draws_of`."""
+    """Names of the coordinates, such as ``x[0]``, in the order of `draws_of`."""
     variables = group_of(datatree, "posterior").data_vars
     shapes = {str(name): v.transpose("chain", "draw", ...).shape[2:] for name, v in variables.items()}
     return entry_names(shapes)
@@ -75,7 +75,7 @@ def entry_names(shapes: dict[str, tuple]) -> list[str]:
 
 
 def mode_weights(datatree, modes: np.ndarray | Callable | ModeWeights | None = None, *, rng_key=0) -> ModeWeights:
-    """Fraction of draws in each mode, with its Monte Carlo error.
+    """Fraction of draws in each mode, with its Monte Carlo error (arviz; Vehtari et al., arXiv 1903.08008).
 
     Parameters
     ----------
@@ -87,6 +87,13 @@ def mode_weights(datatree, modes: np.ndarray | Callable | ModeWeights | None = N
         clustering the draws. A `ModeWeights` is returned as it is.
     rng_key
         For the clustering.
+
+    Returns
+    -------
+    ModeWeights
+        ``weights`` (modes,), fractions that sum to one, and their standard errors ``mcse`` (modes,); ``labels`` (chain,
+        draw); ``transitions`` and ``num_chains`` (modes,), how often each mode was entered and by how many chains it
+        was visited.
 
     Raises
     ------
@@ -138,17 +145,23 @@ def mode_weights(datatree, modes: np.ndarray | Callable | ModeWeights | None = N
 
 
 def rejections(datatree):
-    """Acceptance and the longest run of rejections for each chain, an ``xarray.Dataset`` over ``chain``.
+    """Acceptance and the longest run of rejections for each chain.
 
     ``longest_rejection`` counts rounds in a row without an accepted flow proposal; a long one means that the chain sits
     where the flow's density is far too small. ``diverging`` is the share of local steps that diverged, or had no chance
-    of acceptance (NaN or zero density). Where ``num_local_steps`` is not recorded, a draw counts as the most that ever
-    did so in one.
+    of acceptance (NaN or zero density). Where ``num_local_steps`` is not recorded, the largest count in any draw stands
+    in for it.
 
     Parameters
     ----------
     datatree
         A DataTree with ``sample_stats``, or a `SampleResult`.
+
+    Returns
+    -------
+    xarray.Dataset
+        Over ``chain``, as far as recorded: ``local_acceptance_rate``, ``diverging`` and ``flow_acceptance_rate``,
+        fractions in [0, 1], and ``longest_rejection``, a number of draws.
     """
     import xarray as xr
 
@@ -183,6 +196,12 @@ def importance(result, *, num_draws: int = 4000, rng_key=0) -> Importance:
         Fresh flow draws.
     rng_key
         A key or int seed.
+
+    Returns
+    -------
+    Importance
+        ``log_weights`` (num_draws,) in nats, -inf where they are not finite; ``pareto_k``; and ``ess``, a fraction of
+        `num_draws`.
     """
     check_result(result)
     check_counts({"num_draws": num_draws})
@@ -195,8 +214,8 @@ def nested_rhat(datatree, num_superchains: int = 8):
     """arviz's nested r-hat (Margossian et al., arXiv 2110.13017), for many short chains.
 
     Chain i belongs to superchain ``i % num_superchains``; the theory asks that the chains of one superchain start
-    at one place. Otherwise it says too little: M chains in each that never move give about sqrt(1 + 1 / M), and 1 where
-    each superchain has as many in each mode.
+    at one place. Otherwise it is too small to show a failure: M chains in each that never move give about
+    sqrt(1 + 1 / M), and exactly 1 if all superchains have the same number of chains in each mode.
 
     Parameters
     ----------
@@ -204,6 +223,11 @@ def nested_rhat(datatree, num_superchains: int = 8):
         A DataTree with ``posterior``, or a `SampleResult`.
     num_superchains
         Groups of chains that are compared with each other.
+
+    Returns
+    -------
+    xarray.DataTree
+        Nested r-hat of each coordinate, with the names and shapes of ``posterior`` without ``chain`` and ``draw``.
 
     Raises
     ------
@@ -223,8 +247,8 @@ def nested_rhat(datatree, num_superchains: int = 8):
 def rhat_by_start(datatree, num_superchains: int = 8) -> np.ndarray:
     """Nested r-hat of each coordinate, (d,), for many short chains, whatever the order they are in.
 
-    Chains are grouped by their first draw, coordinate by coordinate, and compared on the others: independent draws know
-    nothing of the groups, and chains that do not move differ between them. Where chains do not split evenly, a few from
+    Chains are grouped by their first draw, coordinate by coordinate, and compared on the others: groups are arbitrary
+    for independent draws, but chains that do not move differ between them. Where chains do not split evenly, a few from
     the middle are left out. Needs five draws, and two chains in each superchain.
     """
     from arviz_stats.base.array import array_stats

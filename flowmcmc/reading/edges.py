@@ -1,7 +1,7 @@
-"""Where chains are cut off: an end of a coordinate's range from which hardly any step leads away.
+"""Where chains are cut off: an end of a coordinate's range where hardly any step is accepted.
 
 In the neck of a funnel, or far out on a ridge, every step is too long and the flow's density too small. Chains that
-have come some way in are rejected, those further in are not there, and r-hat and ESS see nothing of it.
+have come part of the way have their steps rejected, no chain gets further, and r-hat and ESS do not show it.
 """
 
 from typing import NamedTuple
@@ -10,10 +10,10 @@ import numpy as np
 
 __all__ = ["CUT_OFF", "Edge", "edges", "reach"]
 
-SHARE = 0.005  # of the states that make an end
-FEWEST = 50
-LARGEST_SHARE = 0.02
-CUT_OFF = 0.45  # at a wall, which loses half the steps of a kernel that knows nothing of it, the ratio is at least 0.5
+EDGE_SHARE = 0.005  # of all states: those that make up an end
+MIN_EDGE_STATES = 50  # states at an end, at least
+MAX_EDGE_SHARE = 0.02  # if MIN_EDGE_STATES is a larger share of all states, ends are not judged
+CUT_OFF = 0.45  # ratio below which chains are cut off; a hard wall, which takes half of the steps, gives at least 0.5
 
 
 class Edge(NamedTuple):
@@ -28,7 +28,7 @@ class Edge(NamedTuple):
 
     @property
     def ratio(self) -> float:
-        """Of the kind of step that does better."""
+        """The larger of the two relative acceptance rates."""
         return float(np.fmax(self.local, self.flow))
 
 
@@ -42,10 +42,10 @@ def edges(positions: np.ndarray, local_rate: np.ndarray, flow_rate: np.ndarray) 
     local_rate, flow_rate
         Shape (n,), acceptance of the steps from there; NaN if there were none of a kind.
     """
-    count = max(FEWEST, int(SHARE * len(positions)))
-    if count > LARGEST_SHARE * len(positions):
+    count = max(MIN_EDGE_STATES, int(EDGE_SHARE * len(positions)))
+    if count > MAX_EDGE_SHARE * len(positions):
         return []
-    means = [max(float(rate.mean()), 1e-9) for rate in (local_rate, flow_rate)]  # of NaN: NaN
+    means = [max(float(rate.mean()), 1e-9) for rate in (local_rate, flow_rate)]  # NaN stays NaN
     found = []
     for coordinate, values in enumerate(positions.T):
         order = np.argpartition(values, [count, len(values) - count])
@@ -57,5 +57,5 @@ def edges(positions: np.ndarray, local_rate: np.ndarray, flow_rate: np.ndarray) 
 
 
 def reach(found: list[Edge]) -> float:
-    """Ratio at the worst end; 1 if nothing is known."""
+    """Ratio at the worst end, the first of `found`; 1 if nothing is known."""
     return float(np.nan_to_num(found[0].ratio, nan=1.0)) if found else 1.0

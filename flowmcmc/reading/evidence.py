@@ -44,8 +44,8 @@ class LogZ(NamedTuple):
     bracket
         Lowest and highest of forward, reverse and bridge, two standard errors out; without draws there is no upper end.
     num_invalid
-        Flow draws and draws without a finite log weight, counted as zero weight. A problem only where as many of mean
-        weight would move log Z by more than its error; +inf always is one.
+        Flow draws and draws without a finite log weight, counted as zero weight. They are a problem only if as many
+        draws of mean weight would move log Z by more than its error; a weight of +inf always is one.
     forward, forward_error
         Importance sampling with the flow draws alone, nats, whichever estimate `log_z` is; NaN where not recorded.
     """
@@ -75,6 +75,7 @@ def log_evidence(result, *, rng_key=0, num_draws: int = 10_000, max_draws: int =
     """log Z of a run's target, by the bridge between its flow and its draws; the evidence if the density is one.
 
     The flow was fitted in warm-up, so not to these draws. All constants of likelihood and prior must be in the density.
+    Bridge: Meng and Wong (1996); its error: Frühwirth-Schnatter (2004).
 
     Parameters
     ----------
@@ -84,6 +85,12 @@ def log_evidence(result, *, rng_key=0, num_draws: int = 10_000, max_draws: int =
         A key or int seed.
     num_draws, max_draws
         Fresh flow draws; and most of the run's own that are used, evenly thinned.
+
+    Returns
+    -------
+    LogZ
+        The bridge estimate ``log_z`` and its standard ``error``, in nats; the forward estimate beside it, and the
+        ``problems`` that speak against either.
 
     Raises
     ------
@@ -108,8 +115,10 @@ def log_evidence(result, *, rng_key=0, num_draws: int = 10_000, max_draws: int =
 def log_z_importance(
     rng_key, logdensity_fn: LogDensity, flow: Flow, params: PyTree, *, num_draws: int = 10_000, draws: PyTree = None
 ) -> LogZ:
-    """The forward estimate, checked by the bridge if there are `draws`: it is refused where it lies more than 0.01 and
-    four standard errors below, since the flow has then lost a mode, or the tails.
+    """log Z by importance sampling with flow draws, checked by the bridge if there are `draws`.
+
+    The estimate is refused where it lies more than 0.01 and four standard errors below the bridge, since the flow has
+    then lost a mode, or the tails. Bridge: Meng and Wong (1996). Pareto k: Vehtari et al., arXiv 1507.02646.
 
     Parameters
     ----------
@@ -124,6 +133,12 @@ def log_z_importance(
         Fresh flow draws.
     draws
         Positions of chains on the target, leaves (chain, draw, ...); independent draws go in as one chain.
+
+    Returns
+    -------
+    LogZ
+        The forward estimate ``log_z`` and its standard ``error``, in nats; ``ess`` and ``pareto_k`` of its weights, and
+        the ``problems`` that speak against it.
 
     Raises
     ------
@@ -147,10 +162,10 @@ def log_z_bridge(
 ) -> LogZ:
     """The optimal bridge between flow and chains: right wherever the two overlap, even if neither covers the other.
 
-    The error is that of Frühwirth-Schnatter, Econometrics Journal 7 (2004): relative mean squared error of numerator
-    and denominator, with the effective number of `draws`. It takes the flow as given. A flow fitted to the very `draws`
-    it is bridged to lies too close to them and biases log Z: fit it to one half of the chains' draws and pass the other
-    (Overstall & Forster, CSDA 54 (2010)).
+    The estimate is that of Meng and Wong (1996). Its error is that of Frühwirth-Schnatter (2004): relative mean squared
+    error of numerator and denominator, with the effective number of `draws`. It takes the flow as given. A flow fitted
+    to the very `draws` it is bridged to lies too close to them and biases log Z: fit it to one half of the chains'
+    draws and pass the other, as in Overstall and Forster (2010).
 
     Parameters
     ----------
@@ -158,6 +173,12 @@ def log_z_bridge(
         As in `log_z_importance`.
     draws
         Positions of chains on the target, leaves (chain, draw, ...); independent draws go in as one chain.
+
+    Returns
+    -------
+    LogZ
+        The bridge estimate ``log_z`` and its standard ``error``, in nats; the forward estimate beside it, and the
+        ``problems`` that speak against either.
 
     Raises
     ------
@@ -196,12 +217,12 @@ def combine_estimates(on_flow: np.ndarray, on_target: np.ndarray | None, *, is_b
     elif on_target is not None:
         invalid = ~np.isfinite(on_target)
         num_invalid += int(invalid.sum())
-        on_target = np.where(invalid, np.inf, on_target)  # what enters is exp(-log weight)
+        on_target = np.where(invalid, np.inf, on_target)  # so that its term exp(-log weight) is zero
         check = bridge(on_flow, on_target)
         if shifts_log_z(invalid, check[1]):
             seen = f"{invalid.sum()} of {invalid.size} draws"
             problems.append(f"{seen} have no finite log weight, counted as zero weight")
-        problems += disagreement(alone, check, is_bridged=is_bridged)
+        problems += disagreement_problems(alone, check, is_bridged=is_bridged)
         found = np.array([estimate, check, reverse(on_target)])
         bracket = (float((found[:, 0] - 2 * found[:, 1]).min()), float((found[:, 0] + 2 * found[:, 1]).max()))
         estimate = check if is_bridged else estimate
@@ -213,9 +234,9 @@ def shifts_log_z(invalid: np.ndarray, error: float) -> bool:
     return bool(-np.log1p(-min(invalid.mean(), 1 - 1e-9)) > error)
 
 
-def disagreement(forward: tuple[float, float], bridge: tuple[float, float], *, is_bridged: bool) -> list[str]:
-    """What forward and bridge estimates, each (value, error), say about flow and chains."""
-    # the bridge is right in spite of a little that the flow has lost, forward is not
+def disagreement_problems(forward: tuple[float, float], bridge: tuple[float, float], *, is_bridged: bool) -> list[str]:
+    """Problems shown by a difference between the forward and bridge estimates, each (value, error)."""
+    # the bridge is right even if the flow misses a little of the target, the forward estimate is not
     allowed = 0.1 if is_bridged else 0.01
     difference, error = bridge[0] - forward[0], np.hypot(forward[1], bridge[1])
     both = "forward {:.3f} +- {:.3f}, bridge {:.3f} +- {:.3f}".format(*forward, *bridge)
@@ -229,7 +250,7 @@ def disagreement(forward: tuple[float, float], bridge: tuple[float, float], *, i
 
 
 def check_draws(num_draws: int, draws: PyTree) -> None:
-    """Raise unless both ends can be averaged over."""
+    """Raise unless there are enough flow draws and, in leaves (chain, draw, ...), enough `draws` (or None)."""
     check_counts({"num_draws": num_draws}, smallest=2)
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(draws)]
     if any(len(shape) < 2 or shape[:2] != shapes[0][:2] for shape in shapes):

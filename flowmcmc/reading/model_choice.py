@@ -23,12 +23,20 @@ class ModelWeights(NamedTuple):
 def model_weights(log_zs: Sequence[LogZ], prior=None) -> ModelWeights:
     """Posterior probabilities of models, w_i = p_i Z_i / sum_j p_j Z_j, errors to first order for independent runs.
 
+    Reference: Kass and Raftery (1995).
+
     Parameters
     ----------
     log_zs
         One for each model, of the same data, with all constants of likelihood and prior.
     prior
         Prior probabilities p_i up to a common factor; None: all equal.
+
+    Returns
+    -------
+    ModelWeights
+        ``weights`` (models,), which sum to one, their standard ``errors`` (models,), and ``problems``, those of the
+        evidences with the index of the model before each.
 
     Raises
     ------
@@ -48,5 +56,5 @@ def model_weights(log_zs: Sequence[LogZ], prior=None) -> ModelWeights:
         raise ValueError(f"prior must be one number >= 0 for each of {len(log_z)} models, not all zero; got {prior}.")
     with np.errstate(divide="ignore"):
         weights = softmax(log_z + np.log(prior))
-    errors = weights * np.sqrt((np.eye(len(weights)) - weights) ** 2 @ error**2)  # d log w_i / d log Z_j inside
+    errors = weights * np.sqrt((np.eye(len(weights)) - weights) ** 2 @ error**2)  # the matrix: d log w_i / d log Z_j
     return ModelWeights(weights, errors, tuple(f"model {k}: {why}" for k, z in enumerate(log_zs) for why in z.problems))

@@ -1,4 +1,4 @@
-"""What is wrong with a run, in sentences: what was seen, and what to do. `flowmcmc.summary` lists them."""
+"""Problems of a run, in sentences: what was seen, and what to do. `flowmcmc.summary` lists them."""
 
 import numpy as np
 
@@ -10,23 +10,23 @@ __all__ = [
     "edge_problems",
     "flow_problems",
     "kernel_problems",
-    "largest",
     "mode_problems",
+    "worst_value",
 ]
 
 MAX_RHAT = 1.01
 MIN_ESS = 400  # Vehtari et al., arXiv 1903.08008
 MIN_FLOW_ACCEPTANCE = 0.05
-MAX_WAIT = 0.1  # of a chain's draws, without an accepted flow proposal
-# of local steps: 0.19 to 0.26 in default runs, since the longest of the steps drawn is too long on purpose; where the
-# step size was adapted to an acceptance of 0.65, at most 0.35
+MAX_WAIT_SHARE = 0.1  # longest run without an accepted flow proposal, as a share of a chain's draws
+# share of local steps: 0.19 to 0.26 in default runs, since the longest jittered steps are too long on purpose; at most
+# 0.35 where the step size was adapted to an acceptance of 0.65
 MAX_DIVERGING = 0.5
-MAX_EDGES = 3  # that are named
-MAX_STATES = 1_000_000  # that ends of coordinates are looked for in
+MAX_EDGES = 3  # ends of coordinates that are reported
+MAX_EDGE_STATES = 1_000_000  # states in which ends of coordinates are sought
 
 
 def convergence_problems(az, tree) -> list[str]:
-    """r-hat and effective sample size, by arviz."""
+    """Too few chains or draws, chains that never moved, a large r-hat, a small effective sample size."""
     problems = []
     if tree.attrs.get("partial"):
         problems.append("the run was interrupted: fewer draws than asked for.")
@@ -41,8 +41,8 @@ def convergence_problems(az, tree) -> list[str]:
         problems.append(f"{', '.join(stuck)} never moved: every draw is the same.")
     if not all(bool(np.isfinite(v).all()) for v in posterior.data_vars.values()):
         problems.append("draws hold NaN or infinite numbers.")
-    rhat = largest(az.rhat(tree), max) if chains > 1 else np.nan
-    # with many short chains classic r-hat is noisy, and takes any memory of a chain for disagreement
+    rhat = worst_value(az.rhat(tree), max) if chains > 1 else np.nan
+    # for many short chains classic r-hat is noisy, and mistakes autocorrelation for disagreement
     if 4 < draws < 50 and chains >= 32:
         rhat = float(rhat_by_start(tree).max())
     if not rhat <= MAX_RHAT:
@@ -50,7 +50,7 @@ def convergence_problems(az, tree) -> list[str]:
             f"r-hat is {rhat:.3f} (should be at most {MAX_RHAT}): chains disagree. Run longer, or see the points below."
         )
     for method in ("bulk", "tail"):
-        ess = largest(az.ess(tree, method=method), min)
+        ess = worst_value(az.ess(tree, method=method), min)
         if not ess >= MIN_ESS:
             problems.append(f"{method} ESS is {ess:.0f} (should be at least {MIN_ESS}): draw more.")
     return problems
@@ -81,7 +81,7 @@ def mode_problems(modes: ModeWeights) -> list[str]:
 
 
 def kernel_problems(rates, tree) -> list[str]:
-    """Acceptance of either kind of step, stuck chains, invalid proposals."""
+    """Low acceptance of either kind of step, stuck chains, divergences, invalid proposals."""
     problems = []
     if "flow_acceptance_rate" in rates:
         mean = float(rates["flow_acceptance_rate"].mean())
@@ -93,7 +93,7 @@ def kernel_problems(rates, tree) -> list[str]:
             )
         longest = rates["longest_rejection"]
         draws = tree["posterior"].sizes["draw"]
-        if mean >= MIN_FLOW_ACCEPTANCE and float(longest.max()) > max(50, MAX_WAIT * draws):
+        if mean >= MIN_FLOW_ACCEPTANCE and float(longest.max()) > max(50, MAX_WAIT_SHARE * draws):
             problems.append(
                 f"chain {int(np.argmax(longest.values))} went {int(longest.max())} rounds without an accepted flow "
                 "proposal: the flow's density is far too small there. Raise `defensive`, or warm up longer."
@@ -126,13 +126,13 @@ def kernel_problems(rates, tree) -> list[str]:
 
 
 def edge_problems(tree) -> list[str]:
-    """Ends of coordinates from which hardly any step leads away."""
+    """Ends of coordinates where hardly any step is accepted."""
     stats = tree.get("sample_stats", {})
     names = ("local_acceptance_rate", "flow_acceptance_rate")
     if not all(name in stats for name in names):
         return []
     draws = draws_of(tree)
-    every = 1 + draws.shape[0] * draws.shape[1] // MAX_STATES
+    every = 1 + draws.shape[0] * draws.shape[1] // MAX_EDGE_STATES
     rates = (stats[name].transpose("chain", "draw").values[:, 1::every].ravel() for name in names)
     found = edges(draws[:, :-1:every].reshape(-1, draws.shape[2]), *rates)
     coordinates = coordinate_names(tree)
@@ -153,7 +153,7 @@ def edge_problems(tree) -> list[str]:
 
 
 def flow_problems(weighed: Importance | None) -> list[str]:
-    """Heavy tails of the flow's weights."""
+    """Heavy tails of the flow's importance weights."""
     if weighed is not None and weighed.ess == 0.0:
         return ["no draw of the flow has a finite density under the target."]
     if weighed is not None and weighed.pareto_k > 0.7 and weighed.ess < 0.05:
@@ -164,7 +164,7 @@ def flow_problems(weighed: Importance | None) -> list[str]:
     return []
 
 
-def largest(dataset, pick) -> float:
-    """The worst value over all variables; NaN if any is."""
+def worst_value(dataset, pick) -> float:
+    """The value that `pick` (max or min) selects over all variables; NaN if any value is NaN."""
     values = np.concatenate([np.ravel(v.values) for v in dataset.data_vars.values()])
     return float("nan") if np.isnan(values).any() else float(pick(values))

@@ -11,7 +11,7 @@ from flowmcmc.reading.problems import convergence_problems, edge_problems, flow_
 
 __all__ = ["Summary", "summary"]
 
-LABELS = {"diverging": "diverging or hopeless steps"}
+RATE_LABELS = {"diverging": "diverging or hopeless steps"}
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Summary:
         lines = []
         for name, values in self.rejections.items():
             if name == "diverging" and ("local_acceptance_rate" in self.rejections or not values.any()):
-                continue  # of this library's own steps many are too long on purpose
+                continue  # many of this library's own local steps are too long on purpose
             is_rate = name.endswith("_rate")
             worst = "lowest" if is_rate else "longest" if name.startswith("longest") else "highest"
             number = float(values.min() if is_rate else values.max())
-            label = LABELS.get(name, name.removesuffix("_rate").replace("_", " "))
+            label = RATE_LABELS.get(name, name.removesuffix("_rate").replace("_", " "))
             lines.append(f"{label}: mean over chains {float(values.mean()):.3g}, {worst} {number:.3g}")
         if self.importance is not None:
             lines.append(
@@ -80,7 +80,7 @@ class Summary:
 
 
 def summary(result, *, modes=None) -> Summary:
-    """Table, modes, flow weights, and a verdict on a run.
+    """Table, modes, flow weights, and a verdict on a run; r-hat and ESS are those of Vehtari et al. (arXiv 1903.08008).
 
     Parameters
     ----------
@@ -88,6 +88,12 @@ def summary(result, *, modes=None) -> Summary:
         A `SampleResult`; or a DataTree with ``posterior`` (and ``sample_stats``), for a run of any sampler.
     modes
         As in `mode_weights`; by default found by clustering.
+
+    Returns
+    -------
+    Summary
+        ``table``, ``modes``, ``rejections``, ``importance`` and ``problems``, a list of sentences that is empty if none
+        was found; printed, it ends with a verdict.
 
     Raises
     ------
@@ -104,7 +110,7 @@ def summary(result, *, modes=None) -> Summary:
     # a DataTree shows its attrs, "flow" among them, as attributes
     uses_flow = hasattr(result, "tuning") and result.settings["num_flow_steps"] > 0
     weighed = importance(result) if uses_flow else None
-    rates = rejections(tree) if "sample_stats" in tree.children else rejections_unknown()
+    rates = rejections(tree) if "sample_stats" in tree.children else empty_rejections()
     problems = [
         *convergence_problems(az, tree),
         *mode_problems(weights),
@@ -115,8 +121,8 @@ def summary(result, *, modes=None) -> Summary:
     return Summary(az.summary(tree), weights, rates, weighed, problems)
 
 
-def rejections_unknown():
-    """An empty table, for a run of another sampler."""
+def empty_rejections():
+    """An empty Dataset, for a run of another sampler, whose rejections are unknown."""
     import xarray as xr
 
     return xr.Dataset()

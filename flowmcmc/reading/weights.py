@@ -29,11 +29,11 @@ __all__ = [
     "target_log_weights",
 ]
 
-BATCH = 2000  # positions at once, to bound memory
+WEIGHT_BATCH = 2000  # positions at once, to bound memory
 
 
 def flow_log_weights(rng_key: Array, logdensity_fn, flow: Flow, params, num_draws: int) -> np.ndarray:
-    """log p - log q of fresh flow draws, (n,)."""
+    """Log weights log p - log q of fresh flow draws, (n,)."""
     return np.asarray(flow_draws(rng_key, logdensity_fn, flow, params, num_draws)[1], float)
 
 
@@ -43,7 +43,7 @@ def flow_draws(rng_key: Array, logdensity_fn, flow: Flow, params, num_draws: int
 
 
 def target_log_weights(draws, logdensity_fn, flow: Flow, params) -> np.ndarray:
-    """log p - log q of draws of the target, (chain, draw)."""
+    """Log weights log p - log q of draws of the target, (chain, draw)."""
     return np.asarray(compile_for(weigh_target, logdensity_fn, static=(flow,))(draws, params), float)
 
 
@@ -54,25 +54,25 @@ def weigh_flow(flow: Flow, logdensity_fn: LogDensity, rng_keys: Array, params: P
         position, log_prob = flow.sample_and_log_prob(rng_key, params)
         return position, logdensity_fn(position) - log_prob
 
-    return jax.lax.map(one, rng_keys, batch_size=BATCH)
+    return jax.lax.map(one, rng_keys, batch_size=WEIGHT_BATCH)
 
 
 def weigh_target(flow: Flow, logdensity_fn: LogDensity, draws: PyTree, params: PyTree) -> Array:
-    """Log weights of draws (chain, draw, ...)."""
+    """Log weights (chain, draw) of draws (chain, draw, ...)."""
     shape = jax.tree.leaves(draws)[0].shape[:2]
     flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), draws)
     weigh = lambda position: logdensity_fn(position) - flow.log_prob(params, position)
-    return jax.lax.map(weigh, flat, batch_size=BATCH).reshape(shape)
+    return jax.lax.map(weigh, flat, batch_size=WEIGHT_BATCH).reshape(shape)
 
 
 def forward(log_weights: np.ndarray) -> tuple[float, float]:
-    """log mean exp and its error to first order."""
+    """log Z as the log of the mean weight, and its error to first order."""
     value = log_mean_exp(log_weights)
     return value, float(np.std(np.exp(log_weights - value)) / np.sqrt(log_weights.size))
 
 
 def reverse(log_weights: np.ndarray) -> tuple[float, float]:
-    """-log mean exp(-l) over chains (chain, draw), and its error with their autocorrelation.
+    """log Z as -log mean exp(-l) over draws (chain, draw), and its error, autocorrelation included.
 
     Both are unreliable where the flow has the heavier tails, and then the value is mostly too high.
     """
@@ -81,10 +81,10 @@ def reverse(log_weights: np.ndarray) -> tuple[float, float]:
 
 
 def bridge(on_flow: np.ndarray, on_target: np.ndarray) -> tuple[float, float]:
-    """Optimal bridge and its error; the target draws count by their effective number."""
+    """log Z by the optimal bridge, and its error; target draws count by their effective number."""
     finite = np.where(np.isfinite(on_target), on_target, np.max(on_target[np.isfinite(on_target)]))
     effective = min(effective_draws(finite), finite.size)
-    # any share is right, this one best; far below a tenth the target draws could no longer contradict the flow's
+    # any share is consistent, this one most precise; far below 0.1 target draws could not contradict the flow's
     share = max(0.1, effective / (effective + on_flow.size))
     log_odds = np.log(share / (1 - share))
 
@@ -92,8 +92,8 @@ def bridge(on_flow: np.ndarray, on_target: np.ndarray) -> tuple[float, float]:
         ends = expit(log_odds + on_flow - log_r).mean(), expit(log_r - log_odds - on_target).mean()
         return (1 - share) * ends[0] - share * ends[1]
 
-    # monotone, so its root is the fixed point of Meng and Wong's iteration. The search begins at the bulk and only
-    # bisects: a flow draw may weigh e^-3e38, and far out the function is flat, where interpolation does not get away
+    # `excess` is monotone and its root is the fixed point of Meng and Wong's iteration. The search starts at the median
+    # and only bisects: log weights reach -3e38, and far out the function is flat, where interpolation makes no progress
     centre, width = np.median(finite), 1.0
     while excess(centre - width) < 0 or excess(centre + width) > 0:
         width *= 2

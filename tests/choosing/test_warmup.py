@@ -49,7 +49,7 @@ def set_numbers(monkeypatch, **numbers):
 @pytest.mark.parametrize(("min_gain", "taken"), [(0.0, "layers"), (np.inf, "mixture")])
 def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, min_gain, taken):
     set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1, STILL_LEARNING=np.inf, MIN_GAIN=min_gain)
-    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_candidates", small_candidates)
+    monkeypatch.setattr(sys.modules["flowmcmc.choosing.request"], "default_candidates", small_candidates)
     result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
     assert result.settings["flow"] == taken
     assert result.settings["num_warmup"] == 14 + 14
@@ -171,7 +171,7 @@ def try_both(monkeypatch, num_components):
         ridges = {"min_first_gain": 0.03, "follows_ridges": True, "price": 2.0}
         return [Candidate("mixture", mixture, LOCAL), Candidate("funnel", funnel, LOCAL, **ridges)]
 
-    monkeypatch.setattr(sys.modules["flowmcmc.sampling"], "default_candidates", candidates)
+    monkeypatch.setattr(sys.modules["flowmcmc.choosing.request"], "default_candidates", candidates)
 
 
 def test_a_flow_that_does_not_fit_better_takes_no_round(monkeypatch):

@@ -32,7 +32,7 @@ def test_unknown_names_are_refused_with_those_that_exist(capsys):
 
 
 def test_the_plan_names_only_what_exists():
-    for name, method, seed in report.plan(2):
+    for name, method, seed in report.planned_runs(2):
         assert name in EXPERIMENTS
         assert method in METHODS
         assert seed < 2

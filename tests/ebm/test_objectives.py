@@ -24,7 +24,7 @@ from ebm import (
 from ebm.energy import mlp
 from ebm.method import Method
 from ebm.model import Model
-from ebm.objectives.score_matching import score_at
+from ebm.objectives.score_matching import raveled_score
 from ebm.train import trainer
 from flowmcmc import Flow, gaussian_mixture, normal, real_nvp, run, uniform
 from flowmcmc.running.run import RunState, keep_info
@@ -297,7 +297,7 @@ def test_denoising_score_matching_is_score_matching_of_blurred_data(network):
 def test_score_of_a_pytree_comes_raveled():
     model = make({"a": 0.0, "b": jnp.zeros(1)})
     x = {"a": jnp.array(0.3), "b": jnp.array([-1.0])}
-    vector, score = score_at(model, theta_of(), x)
+    vector, score = raveled_score(model, theta_of(), x)
     np.testing.assert_allclose(score(vector), (MEAN - vector) / VARIANCE, rtol=1e-10)
 
 

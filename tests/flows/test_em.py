@@ -18,7 +18,7 @@ MAX_COMPONENTS = 8
 
 
 def standard(dim, dtype=jnp.float64):
-    return base.standard(MAX_COMPONENTS, dim, dtype)
+    return base.standard_mixture(MAX_COMPONENTS, dim, dtype)
 
 
 def clusters(rng, centres, shares, spread, num):
@@ -101,7 +101,7 @@ def test_few_points_in_many_dimensions_share_their_covariance():
     centres = np.outer([-0.7, 0.7], np.ones(dim))
     spread = np.full(dim, 0.5)
     points, heldout = (clusters(rng, centres, [0.5, 0.5], spread, n) for n in (num, 400))
-    start = base.standard(4, dim, jnp.float64)
+    start = base.standard_mixture(4, dim, jnp.float64)
     mixture = fit(jax.random.key(0), points, np.ones(num), heldout, np.ones(400), start)
     assert len(used(mixture)[0]) == 2
     left = points.mean(1) < 0
@@ -196,7 +196,7 @@ def test_fewer_points_than_dimensions():
     rng = np.random.default_rng(10)
     dim, num = 20, 8
     points = jnp.asarray(rng.standard_normal((num, dim)))
-    start = base.standard(4, dim, jnp.float64)
+    start = base.standard_mixture(4, dim, jnp.float64)
     mixture = fit(jax.random.key(0), points, jnp.ones(num), points, jnp.ones(num), start)
     assert is_finite(mixture)
     for count in (1.0, 8.0):

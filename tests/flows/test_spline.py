@@ -13,7 +13,7 @@ from flowmcmc.flows.spline import rational_quadratic
 
 def test_the_spline_is_monotone_joins_smoothly_and_is_the_identity_outside():
     spline = rational_quadratic(5, 3.0)
-    numbers = 2 * jax.random.normal(jax.random.key(0), (20, spline.num_numbers))
+    numbers = 2 * jax.random.normal(jax.random.key(0), (20, spline.num_params))
     x = jnp.linspace(-5, 5, 4001)
     forward = jax.jit(jax.vmap(jax.vmap(spline.forward, (None, 0)), (0, None)))
     y, log_derivative = forward(numbers, x)

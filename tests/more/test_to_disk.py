@@ -76,14 +76,14 @@ def test_draws_are_those_of_more_and_read_when_asked_for(tmp_path, result, in_me
 
 
 def test_memory_holds_one_block(tmp_path, result, monkeypatch):
-    append, held = to_disk.append, []
+    append, held = to_disk.append_block, []
 
     def watched(store, trace, *rest):
         block = sum(leaf.nbytes for leaf in jax.tree.leaves(trace))
         held.append(tracemalloc.get_traced_memory()[0] / block)
         append(store, trace, *rest)
 
-    monkeypatch.setattr(to_disk, "append", watched)
+    monkeypatch.setattr(to_disk, "append_block", watched)
     tracemalloc.start()
     gc.disable()  # what is left to chance
     try:
@@ -217,6 +217,6 @@ def test_large_variables_are_cut_into_chunks():
     import xarray as xr
 
     large = xr.Variable(("chain", "draw", "x"), np.broadcast_to(0.0, (100, 1000, 10_000)))
-    assert to_disk.chunks(large, 1000) == (100, 8, 10_000)
-    assert to_disk.chunks(large.isel(x=slice(3)), 1000) == (100, 1000, 3)
-    assert to_disk.chunks(xr.Variable("chain", np.arange(3)), 1000) == (3,)
+    assert to_disk.chunk_shape(large, 1000) == (100, 8, 10_000)
+    assert to_disk.chunk_shape(large.isel(x=slice(3)), 1000) == (100, 1000, 3)
+    assert to_disk.chunk_shape(xr.Variable("chain", np.arange(3)), 1000) == (3,)

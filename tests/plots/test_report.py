@@ -84,7 +84,7 @@ def test_many_coordinates_show_the_worst(tmp_path):
 
 
 def test_a_path_that_cannot_be_written_is_refused_before_any_work(result, tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules["flowmcmc.plots.report"], "page", lambda *_: pytest.fail("worked in vain"))
+    monkeypatch.setattr(sys.modules["flowmcmc.plots.report"], "page_html", lambda *_: pytest.fail("worked in vain"))
     with pytest.raises(FileNotFoundError, match="make it first"):
         result.plot_report(tmp_path / "nowhere" / "report.html")
     with pytest.raises(IsADirectoryError, match=r"report\.html"):
@@ -97,7 +97,7 @@ def test_a_report_that_fails_leaves_the_old_one(result, tmp_path, monkeypatch):
     def fail(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["flowmcmc.plots.report"], "page", fail)
+    monkeypatch.setattr(sys.modules["flowmcmc.plots.report"], "page_html", fail)
     with pytest.raises(KeyboardInterrupt):
         result.plot_report(tmp_path / "report.html")
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("report.html", "old")]
