@@ -15,12 +15,13 @@ def starts(dim=2, num_chains=40):
 
 
 def small_flow(position):
-    return flowmcmc.real_nvp(position, num_layers=2, hidden=8, num_components=4)
+    return flowmcmc.real_nvp(position, num_layers=1, hidden=8, num_components=2)
 
 
-def mixture_of(position):
-    """A flow that is fitted, not trained: gradients compile for longer than all the rest of a small run takes."""
-    return flowmcmc.gaussian_mixture(position, num_components=4)
+def mixture_of(position, num_components=2):
+    """A flow that is fitted, not trained: gradients compile for longer than all the rest of a small run takes. It has as
+    many components as the target has modes: without unused ones to drop, draws share the program of warm-up."""
+    return flowmcmc.gaussian_mixture(position, num_components=num_components)
 
 
 TINY = {"num_warmup": 10, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}

@@ -60,7 +60,7 @@ def test_local_steps_alone_are_a_plain_sampler():
 
 def test_one_chain_in_one_dimension_works():
     result = flowmcmc.sample(
-        2, lambda x: -0.5 * x**2, jnp.zeros(1), flow=flowmcmc.gaussian_mixture(jnp.zeros(())), **SMALL
+        2, lambda x: -0.5 * x**2, jnp.zeros(1), flow=mixture_of(jnp.zeros(()), 1), **SMALL
     )
     assert result.datatree.posterior["x"].shape == (1, 300)
     assert "only 1 chain(s)" in flowmcmc.summary(result).verdict
@@ -78,7 +78,7 @@ def test_walls_and_nan_regions_are_survived_counted_and_exact():
         return jnp.where(x[0] < -1, jnp.nan, half_normal(x))
 
     positions = jnp.abs(jax.random.normal(jax.random.key(0), (40, 1)))
-    result = flowmcmc.sample(3, density, positions, flow=mixture_of(positions[0]), **SMALL)
+    result = flowmcmc.sample(3, density, positions, flow=mixture_of(positions[0], 1), **SMALL)
     draws = result.datatree.posterior["x"].values
     assert draws.min() > 0
     assert result.datatree.sample_stats["num_flow_invalid"].sum() > 0
@@ -91,7 +91,7 @@ def test_interrupted_warm_up_returns_its_history(result, interrupt):
     interrupt(2)
     starts = jax.tree.map(lambda leaf: leaf[0], result.warmup.position)
     with pytest.warns(UserWarning, match="interrupted after 1 of 60"):
-        result = flowmcmc.sample(0, result.logdensity_fn, starts, flow=result.flow, **SMALL)
+        result = flowmcmc.sample(0, result.logdensity_fn, starts, flow=result.flow, keep_warmup=True, **SMALL)
     assert result.trace is None and result.datatree.attrs["partial"] == 1
     assert result.datatree.warmup_history.sizes["round"] == 1
     with pytest.raises(ValueError, match="call sample again"):
