@@ -182,7 +182,7 @@ def ais_bracket(
     TypeError, ValueError
         As in `ais` and `reverse_ais`.
     """
-    key_up, key_down = jax.random.split(rng_key)
+    key_up, key_down = jax.random.split(as_key(rng_key))
     shared = {"num_temperatures": num_temperatures, "num_steps": num_steps, "step_size": step_size, "local": local}
     lower = ais(key_up, model, theta, num_walkers=num_walkers, **shared)
     return lower, reverse_ais(key_down, model, theta, positions, **shared)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from blackjax.mcmc.diffusions import DiffusionState, overdamped_langevin
 
 from flowmcmc.base import SamplingAlgorithm
@@ -43,7 +44,7 @@ def ula(logdensity_fn, step_size) -> SamplingAlgorithm:
     Raises
     ------
     ValueError
-        If `step_size` is a float that is not positive and finite.
+        If `step_size` is a number that is not positive and finite.
     """
     return guarded_langevin(logdensity_fn, step_size, overdamped_langevin)
 
@@ -72,7 +73,7 @@ def gradient_ascent(logdensity_fn, step_size) -> SamplingAlgorithm:
 def guarded_langevin(logdensity_fn, step_size, integrator) -> SamplingAlgorithm:
     """A kernel that takes the integrator's step if the new state is finite, and stays otherwise."""
     # a learned step size is an array, which is not checked
-    if isinstance(step_size, float) and not 0 < step_size < float("inf"):
+    if isinstance(step_size, (int, float, np.number)) and not 0 < step_size < float("inf"):
         raise ValueError(f"step_size must be positive, got {step_size}.")
     value_and_grad = jax.value_and_grad(logdensity_fn)
     advance = integrator(value_and_grad)

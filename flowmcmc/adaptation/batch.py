@@ -34,6 +34,8 @@ Loss = Callable[[Array, PyTree, Batch, Flow, LogDensity], Array]
 def forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdensity_fn: LogDensity) -> Array:
     """Mean of -log q over the chain states: the forward Kullback-Leibler divergence up to a constant, in nats.
 
+    Reference: Gabrié, Rotskoff and Vanden-Eijnden, arXiv 2105.12603.
+
     Parameters
     ----------
     rng_key, logdensity_fn
@@ -42,5 +44,10 @@ def forward_kl(rng_key: Array, params: PyTree, batch: Batch, flow: Flow, logdens
         The density in training.
     batch
         Its `positions` are read.
+
+    Returns
+    -------
+    Array
+        A scalar, the mean over the batch.
     """
     return -jnp.mean(jax.vmap(flow.log_prob, (None, 0))(params, batch.positions))

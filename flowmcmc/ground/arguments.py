@@ -14,9 +14,7 @@ __all__ = [
     "check_local",
     "check_numbers",
     "check_optimizer",
-    "check_result",
     "check_sampler",
-    "check_tree",
     "describe_value",
     "hashable",
 ]
@@ -73,16 +71,6 @@ def check_sampler(algorithm: Any) -> None:
     check_has(
         "algorithm", algorithm, ("init", "step"), "a SamplingAlgorithm, such as blackjax.mala(logdensity_fn, 0.1)"
     )
-
-
-def check_result(result: Any) -> None:
-    """Raise TypeError unless it is a `SampleResult`; a DataTree holds no flow and no density."""
-    check_has("result", result, ("logdensity_fn", "params"), "what flowmcmc.sample returned")
-
-
-def check_tree(tree: Any) -> None:
-    """Raise TypeError unless it is a DataTree."""
-    check_has("datatree", tree, ("children", "attrs"), "a SampleResult or a DataTree with posterior (arviz.from_dict)")
 
 
 def check_optimizer(optimizer: Any) -> None:

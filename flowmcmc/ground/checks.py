@@ -2,17 +2,28 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from flowmcmc.base import Flow, LogDensity, PyTree
+from flowmcmc.ground.arguments import check_has
 from flowmcmc.ground.compiling import compile_for, output_shape
 from flowmcmc.ground.conversions import as_arrays
 from flowmcmc.ground.leaves import describe_shapes, leaf_names
 
-__all__ = ["check_density", "check_flow", "check_names", "check_positions", "check_scalar", "check_start"]
+__all__ = [
+    "check_density",
+    "check_flow",
+    "check_names",
+    "check_positions",
+    "check_result",
+    "check_scalar",
+    "check_start",
+    "check_tree",
+]
 
 
 def check_names(what: str, names: list[str], num_axes: list[int]) -> None:
@@ -194,3 +205,13 @@ def draw_and_compare(flow: Flow, rng_key, position: PyTree) -> tuple:
     params = flow.init(key_init, position)
     draws, log_probs = jax.vmap(flow.sample_and_log_prob, (0, None))(jax.random.split(key_draws, 16), params)
     return draws, log_probs - jax.vmap(flow.log_prob, (None, 0))(params, draws)
+
+
+def check_result(result: Any) -> None:
+    """Raise TypeError unless it is a `SampleResult`; a DataTree holds no flow and no density."""
+    check_has("result", result, ("logdensity_fn", "params"), "what flowmcmc.sample returned")
+
+
+def check_tree(tree: Any) -> None:
+    """Raise TypeError unless it is a DataTree."""
+    check_has("datatree", tree, ("children", "attrs"), "a SampleResult or a DataTree with posterior (arviz.from_dict)")

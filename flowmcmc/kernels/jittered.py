@@ -3,6 +3,7 @@
 Both leave invariant what the kernel inside leaves invariant. Random step sizes: Neal (2011).
 """
 
+from collections.abc import Callable
 from functools import lru_cache
 
 import jax
@@ -63,7 +64,6 @@ def build_jittered(local: LocalKernel, lowest: float) -> LocalConstructor:
     return LocalConstructor(build, needs_of(local))
 
 
-@lru_cache(maxsize=64)
 def within_modes(local: LocalKernel, flow: Flow) -> LocalKernel:
     r"""The same kernel with a metric from the sampler's own flow: the mean covariance within modes.
 
@@ -83,9 +83,15 @@ def within_modes(local: LocalKernel, flow: Flow) -> LocalKernel:
         To be used wherever `local` could be.
     """
     check_local(local)
+    if flow.metric is None:
+        raise ValueError("flow has no metric: within_modes needs one that knows the covariance within its modes.")
+    return build_within_modes(hashable(local), flow.metric)
+
+
+@lru_cache(maxsize=64)
+def build_within_modes(local: LocalKernel, metric_of: Callable) -> LocalConstructor:
+    """One for equal arguments, so that what is compiled for it is found again."""
     others = tuple(name for name in needs_of(local) if name != "inverse_mass_matrix")
-    assert flow.metric is not None
-    metric_of = flow.metric
 
     def build(logdensity_fn, step_size, *, scale, params, **needed):
         offered = needed | {"scale": scale, "params": params}
@@ -98,4 +104,4 @@ def within_modes(local: LocalKernel, flow: Flow) -> LocalKernel:
             **{name: offered[name] for name in others},
         )
 
-    return LocalConstructor(build, tuple({"scale", "params", *others}))
+    return LocalConstructor(build, tuple(dict.fromkeys(("scale", "params", *others))))

@@ -18,7 +18,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from flowmcmc.ground.arguments import check_counts, check_result
+from flowmcmc.ground.arguments import check_counts
+from flowmcmc.ground.checks import check_result
 from flowmcmc.ground.leaves import digest
 from flowmcmc.reading.datatree import to_datatree
 from flowmcmc.result import SampleResult

@@ -3,7 +3,8 @@
 import time
 from dataclasses import replace
 
-from flowmcmc.ground.arguments import check_numbers, check_result
+from flowmcmc.ground.arguments import check_numbers
+from flowmcmc.ground.checks import check_result
 from flowmcmc.reading.problems import worst_value
 from flowmcmc.result import SampleResult
 

@@ -7,7 +7,8 @@ import jax
 import numpy as np
 
 from flowmcmc.base import PyTree
-from flowmcmc.ground.arguments import check_counts, check_result
+from flowmcmc.ground.arguments import check_counts
+from flowmcmc.ground.checks import check_result
 from flowmcmc.ground.conversions import as_key
 from flowmcmc.plots.parts import (
     CHAINS_COLOUR,

@@ -12,7 +12,7 @@ from string import Template
 
 import numpy as np
 
-from flowmcmc.ground.arguments import check_tree
+from flowmcmc.ground.checks import check_tree
 from flowmcmc.plots import plot_flow, plot_modes, plot_pairs, plot_ranks, plot_warmup
 from flowmcmc.plots.parts import mode_colours
 from flowmcmc.reading.diagnostics import coordinate_names

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from flowmcmc.ground.arguments import check_counts, check_tree
+from flowmcmc.ground.arguments import check_counts
+from flowmcmc.ground.checks import check_tree
 from flowmcmc.plots.parts import FLOW_COLOUR, check_path, draw_rows, new_figure, save_figure, select_coordinates
 from flowmcmc.reading.diagnostics import coordinate_names, draws_of
 

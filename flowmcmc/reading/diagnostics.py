@@ -8,7 +8,8 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
-from flowmcmc.ground.arguments import check_counts, check_result, check_tree
+from flowmcmc.ground.arguments import check_counts
+from flowmcmc.ground.checks import check_result, check_tree
 from flowmcmc.ground.conversions import as_key
 from flowmcmc.ground.leaves import concatenate_coordinates
 from flowmcmc.reading.modes import find_modes

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from flowmcmc.base import Flow, LogDensity, PyTree
-from flowmcmc.ground.arguments import check_counts, check_result
+from flowmcmc.ground.arguments import check_counts
+from flowmcmc.ground.checks import check_result
 from flowmcmc.ground.conversions import as_key
 from flowmcmc.reading.weights import (
     bridge,

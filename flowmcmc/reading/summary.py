@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from flowmcmc.ground.arguments import check_tree
+from flowmcmc.ground.checks import check_tree
 from flowmcmc.reading.diagnostics import Importance, ModeWeights, importance, mode_weights, rejections
 from flowmcmc.reading.problems import convergence_problems, edge_problems, flow_problems, kernel_problems, mode_problems
 
