@@ -141,7 +141,7 @@ def test_what_does_not_fit_or_is_damaged_is_refused(tmp_path):
     isir = partial(flowmcmc.isir, num_proposals=4)
     for name, value, told in (
         ("num_local_steps", 2, "1 there, 2 here"),
-        ("flow_kernel", isir, r"flowmcmc.imh.imh there, flowmcmc.isir.isir\(num_proposals=4\) here"),
+        ("flow_kernel", isir, r"flowmcmc.kernels.imh.imh there, flowmcmc.kernels.isir.isir\(num_proposals=4\) here"),
         ("local", blackjax.mala, "default there, blackjax.mcmc.mala.as_top_level_api here"),
         ("target_acceptance_rate", 0.8, "0.65 there, 0.8 here"),
         ("keep_warmup", True, "0 there, 1 here"),

@@ -59,9 +59,7 @@ def test_local_steps_alone_are_a_plain_sampler():
 
 
 def test_one_chain_in_one_dimension_works():
-    result = flowmcmc.sample(
-        2, lambda x: -0.5 * x**2, jnp.zeros(1), flow=mixture_of(jnp.zeros(()), 1), **SMALL
-    )
+    result = flowmcmc.sample(2, lambda x: -0.5 * x**2, jnp.zeros(1), flow=mixture_of(jnp.zeros(()), 1), **SMALL)
     assert result.datatree.posterior["x"].shape == (1, 300)
     assert "only 1 chain(s)" in flowmcmc.summary(result).verdict
 
