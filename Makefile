@@ -22,7 +22,7 @@ demo: .venv/installed-demo ## run the demo; results go to demo_output/
 	$(PY) -m flowmcmc
 
 test: .venv/installed-test ## run the tests on two processes: at most 8 minutes, nothing compiled before
-	$(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST_OPTIONS)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST_OPTIONS)
 
 test-slow: .venv/installed-test ## run the rest: whole runs, calibration, other processes and libraries
 	$(PY) -m pytest -n 2 --dist loadfile -m slow $(PYTEST_OPTIONS)

@@ -5,11 +5,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from numpyro.distributions import constraints
+from numpyro import distributions
 
 import flowmcmc
 
 QUIET = {"progress_bar": False}
+constraints = distributions.constraints
 
 
 def test_constraints_without_a_model():
@@ -28,7 +29,7 @@ def test_constraints_without_a_model():
     jacobian = np.linalg.slogdet(jax.jacobian(free)(flat))[1]
     np.testing.assert_allclose(problem.logdensity_fn(u), logdensity(x) + jacobian, rtol=1e-10)
     starts = jax.vmap(problem.unconstrain)({"rate": jnp.ones(40), "weights": jnp.full((40, 3), 1 / 3)})
-    flow = flowmcmc.gaussian_mixture(u, num_components=4)
+    flow = flowmcmc.gaussian_mixture(u, num_components=1)
     result = flowmcmc.sample(0, problem.logdensity_fn, starts, flow=flow, num_warmup=60, num_samples=300, **QUIET)
     draws = jax.vmap(jax.vmap(problem.constrain))(result.trace.position)
     for values, truth in ((draws["rate"], 1.5), (draws["weights"][..., 0], 2 / 9)):

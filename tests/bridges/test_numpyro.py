@@ -36,7 +36,7 @@ def test_density_prior_and_sites():
 
 def test_sample_from_the_prior_gives_the_posterior_with_its_sites():
     bridge = from_numpyro(conjugate, Y)
-    flow = flowmcmc.gaussian_mixture({"mu": jnp.zeros(()), "tau": jnp.zeros(())}, num_components=4)
+    flow = flowmcmc.gaussian_mixture({"mu": jnp.zeros(()), "tau": jnp.zeros(())}, num_components=1)
     options = {"num_warmup": 40, "num_samples": 300, "num_chains": 40, "num_particles": 400}
     result = flowmcmc.sample(0, bridge.logdensity_fn, bridge.prior, flow=flow, **options, **QUIET)
     tree = bridge.to_datatree(result)
@@ -49,7 +49,7 @@ def test_sample_from_the_prior_gives_the_posterior_with_its_sites():
 
 def kernel(**options) -> FlowMCMC:
     steps = {"num_local_steps": 2, "num_flow_steps": 2, "num_train_steps": 2}
-    flow = lambda position: flowmcmc.gaussian_mixture(position, num_components=4)
+    flow = lambda position: flowmcmc.gaussian_mixture(position, num_components=1)
     return FlowMCMC(conjugate, flow=flow, options=steps, **options)
 
 

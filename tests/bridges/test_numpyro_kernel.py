@@ -19,7 +19,7 @@ QUIET = {"progress_bar": False}
 
 def kernel(**options) -> FlowMCMC:
     steps = {"num_local_steps": 2, "num_flow_steps": 2, "num_train_steps": 2}
-    flow = lambda position: flowmcmc.gaussian_mixture(position, num_components=4)
+    flow = lambda position: flowmcmc.gaussian_mixture(position, num_components=1)
     return FlowMCMC(conjugate, flow=flow, options=steps, **options)
 
 

@@ -19,7 +19,7 @@ QUIET = {"progress_bar": False, "num_particles": 400, "num_local_steps": 5}
 
 def test_sample_finds_the_modes_from_a_density():
     options = {"num_warmup": 60, "num_samples": 200, "num_chains": 40, "num_particles": 500, "progress_bar": False}
-    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)
+    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=2)
     result = flowmcmc.sample(0, far_modes, START, flow=flow, **options)
     assert result.trace.position.shape == (200, 40, 2)
     weights = flowmcmc.mode_weights(result, lambda x: (x[:, 0] > 0).astype(int))

@@ -10,6 +10,7 @@ import optax
 import pytest
 from jax.scipy.stats import norm
 from support import gaussian_energy as gaussian
+from support.densities import check_density_in_2d
 from support.gaussian_energy import POSITION, law, theta_of
 
 from ebm.energy import conv, mlp
@@ -377,30 +378,6 @@ def test_an_mlp_sees_standardised_positions():
     np.testing.assert_allclose(energy.energy(theta, 3 * x + jnp.array([1.0, 2.0])), plain.energy(theta, x), rtol=1e-12)
 
 
-MIXTURE = gaussian_mixture(POSITION, num_components=1, defensive=0.0)
-TILTS = {
-    "normal": (normal(POSITION, loc=jnp.array([0.5, -1.0]), scale=jnp.array([0.6, 1.2])), [0.5, -1.0], [0.6, 1.2]),
-    "uniform": (uniform(POSITION, low=jnp.array([-1.0, 2.0]), high=3.0), [1.0, 2.5], [4 / 12**0.5, 1 / 12**0.5]),
-    "tilted": (tilted(MIXTURE, MIXTURE.init(jax.random.key(0), POSITION)), [0.0, 0.0], [1.0, 1.0]),
-}
-
-
-@pytest.mark.parametrize("name", TILTS)
-def test_tilts_are_normalised_and_draw_what_they_say(name):
-    tilt, mean, deviation = TILTS[name]
-    grid = jnp.linspace(-8, 8, 801)  # 0.02 apart, walls half way between
-    x = jnp.stack(jnp.meshgrid(grid + 0.01, grid + 0.01), axis=-1).reshape(-1, 2)
-    density = jnp.exp(jax.jit(jax.vmap(tilt.log_prob))(x)) * 0.02**2
-    np.testing.assert_allclose(jnp.sum(density), 1.0, rtol=1e-6)
-    np.testing.assert_allclose(density @ x, mean, atol=1e-6)
-    draws = jax.jit(jax.vmap(tilt.sample))(jax.random.split(jax.random.key(0), 10_000))
-    assert np.all(np.abs(np.mean(draws, axis=0) - np.array(mean)) < 4.5 * np.array(deviation) / 100)
-    np.testing.assert_allclose(np.std(draws, axis=0), deviation, rtol=0.05)
-
-
-def test_tilts_name_what_is_wrong():
-    with pytest.raises(ValueError, match="scale must be positive"):
-        normal(POSITION, scale=jnp.array([1.0, 0.0]))
-    with pytest.raises(ValueError, match="low must be below high"):
-        uniform(POSITION, low=jnp.array([0.0, 1.0]), high=1.0)
-    assert uniform(POSITION, low=0.0, high=1.0).log_prob(jnp.array([0.5, 1.5])) == -jnp.inf
+def test_a_tilt_by_a_flow_is_normalised_and_draws_what_it_says():
+    flow = gaussian_mixture(POSITION, num_components=1, defensive=0.0)
+    check_density_in_2d(tilted(flow, flow.init(jax.random.key(0), POSITION)), [0.0, 0.0], [1.0, 1.0])

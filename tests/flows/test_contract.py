@@ -18,9 +18,9 @@ from flowmcmc import (
     real_nvp,
     spline_flow,
 )
-from flowmcmc.flows import FlowParams
 from flowmcmc.flows import mixture as base
 from flowmcmc.flows.bend import Bend
+from flowmcmc.flows.layered import FlowParams
 from flowmcmc.flows.marginals import MarginalParams, Marginals
 from flowmcmc.flows.warped import WarpedParams
 

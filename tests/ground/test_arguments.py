@@ -1,6 +1,5 @@
 """Options and keys are looked at by name."""
 
-import jax
 import numpy as np
 import pytest
 from support.targets import normal
@@ -29,10 +28,3 @@ def test_bad_options_are_refused_by_name(name):
 def test_bad_keys_are_refused(seed):
     with pytest.raises(TypeError, match="rng_key"):
         flowmcmc.sample(seed, normal, STARTS)
-
-
-def test_key_typed_raw_or_int_is_the_same_key():
-    from flowmcmc.ground.arguments import as_key
-
-    data = [jax.random.key_data(as_key(key)) for key in (3, np.int64(3), jax.random.key(3), jax.random.PRNGKey(3))]
-    assert all((d == data[0]).all() for d in data)

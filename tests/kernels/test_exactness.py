@@ -12,7 +12,7 @@ from support.helpers import TARGETS, Target, flow_params, invariance_z, is_exact
 from support.helpers import small_flow as flow_for
 from support.rounds import HALF_NORMAL, WALL_FLOW, frozen, halved, small_isir
 
-from flowmcmc import Flow, Tuning, cycle, freeze, imh, vmap_chains
+from flowmcmc import Flow, Tuning, cycle, freeze, imh, real_nvp, vmap_chains
 
 STATES = ["untrained", "wrong", "trained"]
 
@@ -54,6 +54,22 @@ def test_exact_draws_keep_their_law(name, kernel, state):
     z = invariance_z(target.functions, before, after)
     assert is_exact(z), z
     assert share_moved(before, after) > (0.03 if state == "wrong" else 0.2)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_in_single_precision_too(kernel):
+    """Positions, the flow and the density in float32."""
+    single = partial(jax.tree.map, lambda x: x.astype(jnp.float32))
+    double = TARGETS["mixture"]
+    target = Target(lambda x: single(double.logdensity(x)), lambda key: single(double.draw(key)), double.functions)
+    flow = real_nvp(target.position, num_layers=2, hidden=8, num_components=2)
+    params = single(flow_params("mixture")["trained"])
+    before = target.draws(31)
+    after = helpers.push_ensemble(partial(KERNELS[kernel], target, flow), 2)(jax.random.key(32), params, before)
+    assert before.dtype == after.dtype == jnp.float32
+    z = invariance_z(target.functions, before, after)
+    assert is_exact(z), z
+    assert share_moved(before, after) > 0.2
 
 
 MUTANTS = {
@@ -105,12 +121,21 @@ WALLS = {
 }
 
 
+@cache
+def wall_pusher(kernel):
+    """One compiled program for all walls: which of them is an argument."""
+
+    def make(which):
+        return wall_kernels(lambda x: jax.lax.switch(which, list(WALLS.values()), x), ())[kernel]
+
+    return helpers.push_ensemble(make, 3)
+
+
 @pytest.mark.parametrize("kernel", ["imh", "isir", "freeze"])
 @pytest.mark.parametrize("wall", WALLS)
 def test_the_half_normal_keeps_its_law(wall, kernel):
     before = HALF_NORMAL.draws(41)
-    push = helpers.push_ensemble(lambda params: wall_kernels(WALLS[wall], params)[kernel], 3)
-    after = push(jax.random.key(42), (), before)
+    after = wall_pusher(kernel)(jax.random.key(42), list(WALLS).index(wall), before)
     z = invariance_z(HALF_NORMAL.functions, before, after)
     assert is_exact(z), z
     assert np.asarray(after > 0).all()

@@ -56,9 +56,9 @@ def test_the_metric_of_a_mixture_keeps_the_law_and_one_that_depends_on_the_place
             is_even = jnp.sin(3 * jax.flatten_util.ravel_pytree(state.position)[0][0]) > 0
             size = jnp.where(is_even, 0.3, 0.06)
             bent = params._replace(affine=params.affine._replace(scale=size * params.affine.scale))
-            return within_modes(hmc)(logdensity_fn, step_size, scale, bent).step(rng_key, state)
+            return within_modes(hmc, flow)(logdensity_fn, step_size, scale=scale, params=bent).step(rng_key, state)
 
-        return within_modes(hmc)(logdensity_fn, step_size, scale, params)._replace(step=step)
+        return within_modes(hmc, flow)(logdensity_fn, step_size, scale=scale, params=params)._replace(step=step)
 
     def z_of(local, num_steps):
         make = partial(frozen, target, flow, local=local, num_flow_steps=0)
@@ -66,14 +66,14 @@ def test_the_metric_of_a_mixture_keeps_the_law_and_one_that_depends_on_the_place
         assert share_moved(before, after) > 0.1
         return invariance_z(target.functions, before, after)
 
-    assert is_exact(z := z_of(within_modes(hmc), 2)), z
-    assert is_exact(z := z_of(within_modes(jittered(hmc)), 2)), z
+    assert is_exact(z := z_of(within_modes(hmc, flow), 2)), z
+    assert is_exact(z := z_of(within_modes(jittered(hmc), flow), 2)), z
     assert not is_exact(z_of(uneven, 60))
 
 
 def test_the_metric_is_the_covariance_within_components():
     target = TARGETS["mixture"]
-    _, params = bent_mixture(target)
+    flow, params = bent_mixture(target)
     flow_alone = gaussian_mixture(target.position, num_components=2, defensive=0.0)
     known = []
 
@@ -82,7 +82,7 @@ def test_the_metric_is_the_covariance_within_components():
         return blackjax.hmc(logdensity_fn, step_size, inverse_mass_matrix, 3)
 
     scale = tuning(target, params).scale
-    within_modes(recorder)(target.logdensity, 0.1, scale, params)
+    within_modes(recorder, flow)(target.logdensity, 0.1, scale=scale, params=params)
     draws = []
     for log_weights in (jnp.array([0.0, -jnp.inf]), jnp.array([-jnp.inf, 0.0])):
         alone = params._replace(mixture=params.mixture._replace(log_weights=log_weights))

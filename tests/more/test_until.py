@@ -5,10 +5,9 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from support.targets import two_modes
+from support.runs import tiny_run
 
 import flowmcmc
 from flowmcmc.running.run import Trace
@@ -18,29 +17,12 @@ QUIET = {"progress_bar": False}
 
 @pytest.fixture(scope="module")
 def result():
-    sign = jnp.where(jnp.arange(20) % 2 == 0, 3.0, -3.0)[:, None]
-    starts = sign + jax.random.normal(jax.random.key(5), (20, 2))
-    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)
-    return flowmcmc.sample(0, two_modes, starts, flow=flow, num_warmup=40, num_samples=20, **QUIET)
+    return tiny_run(num_samples=20)
 
 
-def test_targets_are_met_and_the_draws_are_those_of_one_longer_run(result):
-    done = flowmcmc.draw_until(result, min_ess=2000, **QUIET)
-    assert done.settings["stopped"] == done.datatree.attrs["stopped"] == "targets met"
-    import arviz as az
-
-    assert float(az.ess(done.datatree).x.min()) >= 2000 and float(az.rhat(done.datatree).x.max()) <= 1.01
-    assert done.settings["num_samples"] == len(done.trace.position) > 20
-    longer = result.more(len(done.trace.position) - 20, **QUIET)
-    np.testing.assert_array_equal(done.trace.position, longer.trace.position)
-
-
-def unlike(result, monkeypatch, share, memory):
-    """The result with made-up draws of two coordinates, the first of which has memory.
-
-    Of coordinate 0 every draw is `memory` times the last one and fresh noise, and chains begin far apart; coordinate 1 is
-    independent draws. `share` of the draws of `result` is what there is at first.
-    """
+def unlike(result, monkeypatch, num, memory):
+    """The result with made-up draws: of coordinate 0 each is `memory` times the last one and fresh noise, from starts
+    far apart; of coordinate 1 they are independent. `num` of them are there at first."""
     chains, rng = 20, np.random.default_rng(0)
     slow = np.empty((20_000, chains))
     slow[0] = np.linspace(-2, 2, chains)
@@ -55,7 +37,7 @@ def unlike(result, monkeypatch, share, memory):
         return replace(result, trace=trace, state=result.state._replace(round=num))
 
     monkeypatch.setattr(type(result), "more", lambda self, num, **_: first(self.state.round + num))
-    return first(share)
+    return first(num)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 from support.trees import hopping, stuck, tree_of
 
 import flowmcmc
-from flowmcmc.reading.diagnostics import longest_run, rhat_by_start
+from flowmcmc.reading.diagnostics import rhat_by_start
+from flowmcmc.reading.waits import longest_run
 
 
 @pytest.mark.parametrize("modes", ["centres", "function", "found"])

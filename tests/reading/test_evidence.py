@@ -238,7 +238,7 @@ def test_the_evidence_of_a_run():
         near = jnp.log(0.3) - 0.5 * jnp.sum((x + 3.0) ** 2)
         return jnp.log(5.0) + jnp.logaddexp(near, jnp.log(0.7) - 0.5 * jnp.sum((x - 3.0) ** 2)) - jnp.log(2 * jnp.pi)
 
-    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)
+    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=2)
     options = {"num_warmup": 40, "num_samples": 100, "num_chains": 20, "num_particles": 400, "progress_bar": False}
     result = flowmcmc.sample(0, density, flowmcmc.normal(jnp.zeros(2), scale=8.0), flow=flow, **options)
     found = flowmcmc.log_evidence(result)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from support.helpers import plain_flow
 from support.targets import normal, two_modes
 
 import flowmcmc
@@ -13,11 +14,14 @@ from flowmcmc.running.run import fetch_rows, keep_all, keep_info
 STARTS = jax.random.normal(jax.random.key(1), (10, 2)) + jnp.where(jnp.arange(10) % 2 == 0, 3.0, -3.0)[:, None]
 FLOW = flowmcmc.real_nvp(STARTS[0], num_layers=2, hidden=8, num_components=4)
 QUIET = {"progress_bar": False}
+ROOM = {"chunk_size": 12}  # one program for any number of rounds up to this
+
+PLAIN = plain_flow(0.0, 2.0, dim=2)  # how often a density is traced does not depend on the flow
 
 
-def sampler(logdensity_fn=two_modes):
+def sampler(logdensity_fn=two_modes, flow=FLOW):
     options = {"num_local_steps": 2, "num_flow_steps": 2, "num_train_steps": 3, "batch_size": 32, "history_size": 128}
-    return flowmcmc.adaptive(logdensity_fn, blackjax.mala, FLOW, **options)
+    return flowmcmc.adaptive(logdensity_fn, blackjax.mala, flow, **options)
 
 
 ADAPTIVE = sampler()
@@ -29,14 +33,14 @@ def assert_equal(a, b):
 
 @pytest.fixture(scope="module")
 def unbroken():
-    return flowmcmc.run(7, ADAPTIVE, STARTS, 12, **QUIET)
+    return flowmcmc.run(7, ADAPTIVE, STARTS, 12, **ROOM, **QUIET)
 
 
 def test_resumed_is_unbroken_bit_for_bit(unbroken):
     state, trace = unbroken
-    half, first = flowmcmc.run(7, ADAPTIVE, STARTS, 5, **QUIET)
+    half, first = flowmcmc.run(7, ADAPTIVE, STARTS, 5, **ROOM, **QUIET)
     assert half.round == 5
-    again, second = flowmcmc.run(7, ADAPTIVE, half, 7, **QUIET)
+    again, second = flowmcmc.run(7, ADAPTIVE, half, 7, **ROOM, **QUIET)
     assert again.round == 12
     assert_equal(again, state)
     assert_equal(jax.tree.map(lambda *x: np.concatenate(x), first, second), trace)
@@ -48,7 +52,7 @@ def test_chunks_do_not_matter(unbroken):
 
 
 def test_another_seed_gives_other_draws(unbroken):
-    _, trace = flowmcmc.run(8, ADAPTIVE, STARTS, 12, **QUIET)
+    _, trace = flowmcmc.run(8, ADAPTIVE, STARTS, 12, **ROOM, **QUIET)
     assert not np.array_equal(trace.position, unbroken[1].position)
 
 
@@ -63,10 +67,10 @@ def test_the_density_is_traced_as_often_for_many_rounds_as_for_few(algorithm):
             traced += 1
             return normal(x)
 
-        chosen = sampler(counting)
+        chosen = sampler(counting, PLAIN)
         if algorithm == "freeze":
-            tuning = ADAPTIVE.init(STARTS, jax.random.key(0)).tuning
-            chosen = flowmcmc.freeze(counting, blackjax.mala, FLOW, tuning, num_local_steps=2, num_flow_steps=2)
+            tuning = flowmcmc.Tuning((), jnp.array(0.1), jnp.ones(2))
+            chosen = flowmcmc.freeze(counting, blackjax.mala, PLAIN, tuning, num_local_steps=2, num_flow_steps=2)
         state, _ = flowmcmc.run(0, chosen, STARTS, num_rounds, chunk_size=8, **QUIET)
         once = traced
         flowmcmc.run(0, chosen, state, num_rounds, chunk_size=8, **QUIET)
@@ -85,10 +89,10 @@ def test_production_never_adapts():
 def test_interruption_returns_the_rounds_done(interrupt, monkeypatch, unbroken):
     interrupt(3)
     with pytest.warns(UserWarning, match="interrupted after 3 of 12 rounds"):
-        state, trace = flowmcmc.run(7, ADAPTIVE, STARTS, 12, **QUIET)
+        state, trace = flowmcmc.run(7, ADAPTIVE, STARTS, 12, **ROOM, **QUIET)
     monkeypatch.undo()
     assert state.round == len(trace.position) == 3
-    _, rest = flowmcmc.run(7, ADAPTIVE, state, 9, **QUIET)
+    _, rest = flowmcmc.run(7, ADAPTIVE, state, 9, **ROOM, **QUIET)
     assert_equal(np.concatenate([trace.position, rest.position]), unbroken[1].position)
 
 

@@ -154,6 +154,19 @@ def gaussian_flow(loc: float, scale: float) -> Flow:
     return Flow(lambda key, position: (), sample_and_log_prob, lambda params, x: norm.logpdf(x, loc, scale))
 
 
+def plain_flow(loc: float, scale: float, dim: int) -> Flow:
+    """The same on vectors."""
+
+    def log_prob(params, x):
+        return jnp.sum(norm.logpdf(x, loc, scale))
+
+    def sample_and_log_prob(key, params):
+        x = loc + scale * jax.random.normal(key, (dim,))
+        return x, log_prob(params, x)
+
+    return Flow(lambda key, position: (), sample_and_log_prob, log_prob)
+
+
 def returning(flow: Flow) -> Flow:
     """A flow with the density of `flow` that always proposes one point: its params are ``(params, point)``."""
     return Flow(

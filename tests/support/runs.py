@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from support.targets import two_modes
 
 import flowmcmc
 
@@ -14,4 +15,19 @@ def starts(dim=2, num_chains=40):
 
 
 def small_flow(position):
-    return flowmcmc.real_nvp(position, num_layers=2, hidden=8, num_components=4)
+    return flowmcmc.real_nvp(position, num_layers=1, hidden=8, num_components=2)
+
+
+def mixture_of(position, num_components=2):
+    """A flow that is fitted, not trained: gradients compile for longer than all the rest of a small run takes. It has as
+    many components as the target has modes: without unused ones to drop, draws share the program of warm-up."""
+    return flowmcmc.gaussian_mixture(position, num_components=num_components)
+
+
+TINY = {"num_warmup": 10, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}
+
+
+def tiny_run(density=two_modes, seed=0, **options):
+    """20 chains on two modes; runs that differ in their lengths and seeds alone share their programs."""
+    positions = 3.0 * jax.random.normal(jax.random.key(1), (20, 2))
+    return flowmcmc.sample(seed, density, positions, **TINY | {"flow": mixture_of(jnp.zeros(2))} | options)

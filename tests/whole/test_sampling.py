@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from support.runs import SMALL, small_flow, starts
+from support.runs import SMALL, mixture_of, small_flow, starts
 from support.targets import half_normal, two_modes
 
 import flowmcmc
@@ -43,7 +43,7 @@ KERNELS = {
 def test_any_kernel_weighs_the_modes(name):
     options = SMALL | {"num_local_steps": 2} | KERNELS[name]
     has_layers = "loss" in options  # the others go without: training compiles for longer than all the rest runs
-    flow = small_flow(jnp.zeros(2)) if has_layers else flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)
+    flow = small_flow(jnp.zeros(2)) if has_layers else mixture_of(jnp.zeros(2))
     result = flowmcmc.sample(1, two_modes, starts(), flow=flow, **options)
     modes = flowmcmc.mode_weights(result, np.array([[3.0, 3.0], [-3.0, -3.0]]))
     assert abs(modes.weights[0] - 2 / 3) < 4 * modes.mcse[0] < 0.1
@@ -51,7 +51,7 @@ def test_any_kernel_weighs_the_modes(name):
 
 def test_local_steps_alone_are_a_plain_sampler():
     result = flowmcmc.sample(
-        1, two_modes, starts(), flow=small_flow(jnp.zeros(2)), local=blackjax.mala, num_flow_steps=0, **SMALL
+        1, two_modes, starts(), flow=mixture_of(jnp.zeros(2)), local=blackjax.mala, num_flow_steps=0, **SMALL
     )
     assert "flow_acceptance_rate" not in result.datatree.sample_stats
     modes = flowmcmc.mode_weights(result, np.array([[3.0, 3.0], [-3.0, -3.0]]))
@@ -59,15 +59,13 @@ def test_local_steps_alone_are_a_plain_sampler():
 
 
 def test_one_chain_in_one_dimension_works():
-    result = flowmcmc.sample(
-        2, lambda x: -0.5 * x**2, jnp.zeros(1), flow=flowmcmc.gaussian_mixture(jnp.zeros(())), **SMALL
-    )
+    result = flowmcmc.sample(2, lambda x: -0.5 * x**2, jnp.zeros(1), flow=mixture_of(jnp.zeros(()), 1), **SMALL)
     assert result.datatree.posterior["x"].shape == (1, 300)
     assert "only 1 chain(s)" in flowmcmc.summary(result).verdict
 
 
 def test_a_flow_without_layers_runs_beside_an_optimizer_for_layers():
-    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)
+    flow = mixture_of(jnp.zeros(2))
     options = SMALL | {"num_local_steps": 2} | KERNELS["barker"]
     result = flowmcmc.sample(2, two_modes, starts(), flow=flow, optimizer=optax.adam(1e-3), **options)
     assert result.flow is flow
@@ -78,7 +76,7 @@ def test_walls_and_nan_regions_are_survived_counted_and_exact():
         return jnp.where(x[0] < -1, jnp.nan, half_normal(x))
 
     positions = jnp.abs(jax.random.normal(jax.random.key(0), (40, 1)))
-    result = flowmcmc.sample(3, density, positions, flow=small_flow(positions[0]), **SMALL)
+    result = flowmcmc.sample(3, density, positions, flow=mixture_of(positions[0], 1), **SMALL)
     draws = result.datatree.posterior["x"].values
     assert draws.min() > 0
     assert result.datatree.sample_stats["num_flow_invalid"].sum() > 0
@@ -91,7 +89,7 @@ def test_interrupted_warm_up_returns_its_history(result, interrupt):
     interrupt(2)
     starts = jax.tree.map(lambda leaf: leaf[0], result.warmup.position)
     with pytest.warns(UserWarning, match="interrupted after 1 of 60"):
-        result = flowmcmc.sample(0, result.logdensity_fn, starts, flow=result.flow, **SMALL)
+        result = flowmcmc.sample(0, result.logdensity_fn, starts, flow=result.flow, keep_warmup=True, **SMALL)
     assert result.trace is None and result.datatree.attrs["partial"] == 1
     assert result.datatree.warmup_history.sizes["round"] == 1
     with pytest.raises(ValueError, match="call sample again"):
