@@ -19,4 +19,4 @@ def test_shares_are_shares_and_counts_are_whole():
         assert 0 < NUMBERS[name] < 1, name
     for name in ("MAX_WAIT", "CHEAP_WAIT", "MAX_BLOCKS", "ROUNDS", "SLOTS", "SLOT_NUMBERS", "RECENT", "SMC_STEPS"):
         assert isinstance(NUMBERS[name], int) and NUMBERS[name] > 0, name
-    assert NUMBERS["CHEAP_WAIT"] > NUMBERS["MAX_WAIT"] > NUMBERS["NO_WAIT"]
+    assert NUMBERS["CHEAP_WAIT"] > NUMBERS["MAX_WAIT"] > NUMBERS["SHORT_WAIT"]

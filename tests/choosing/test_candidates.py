@@ -9,7 +9,7 @@ from support.helpers import plain_flow
 import flowmcmc
 from flowmcmc.choosing.candidates import (
     LOCAL,
-    Evidence,
+    FirstResults,
     Outlook,
     candidate_of,
     default_candidates,
@@ -34,12 +34,12 @@ def test_states_tell_products_and_ridges():
     ridge = rows.copy()
     ridge[:, 2] = rows[:, 0] ** 2 + 0.1 * rows[:, 2]
     outlook = {one.name: one.outlook for one in default_candidates(POSITION)}
-    assert outlook["funnel"](Evidence(rows, 4.2, 0.5)) is Outlook.FAIR
-    assert outlook["funnel"](Evidence(ridge, 4.2, 0.5)) is Outlook.NONE
-    assert outlook["marginals"](Evidence(rows, None, None)) is Outlook.BETTER
+    assert outlook["funnel"](FirstResults(rows, 4.2, 0.5)) is Outlook.FAIR
+    assert outlook["funnel"](FirstResults(ridge, 4.2, 0.5)) is Outlook.NONE
+    assert outlook["marginals"](FirstResults(rows, None, None)) is Outlook.BETTER
     truth = 1.5 * np.log(2 * np.pi * np.e)
-    assert outlook["marginals"](Evidence(rows, truth, 0.9)) is Outlook.NONE
-    assert outlook["marginals"](Evidence(rows, truth + 2, 0.9)) is Outlook.BETTER
+    assert outlook["marginals"](FirstResults(rows, truth, 0.9)) is Outlook.NONE
+    assert outlook["marginals"](FirstResults(rows, truth + 2, 0.9)) is Outlook.BETTER
 
 
 def test_a_flow_of_the_users_has_a_kernel_that_suits_it():

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowmcmc.flows.affine import factor_of, from_position, standardise, to_position, whiten
+from flowmcmc.flows.affine import cholesky_by_qr, from_position, standardise, to_position, whiten
 from flowmcmc.flows.mixture import from_cholesky, log_prob
 
 ROWS = jax.random.normal(jax.random.key(0), (4000, 3)) @ jnp.array([[2.0, 0, 0], [1.0, 0.1, 0], [0, 0, 50.0]]) + 7.0
@@ -36,7 +36,7 @@ def test_there_and_back_with_the_jacobian():
 
 def test_the_factor_is_a_root_of_the_squares():
     weighted = ROWS[:50] / 7
-    lower = factor_of(weighted, 0.0)
+    lower = cholesky_by_qr(weighted, 0.0)
     np.testing.assert_allclose(lower @ lower.T, weighted.T @ weighted, rtol=1e-8)
     assert not np.triu(lower, 1).any()
 
