@@ -1,7 +1,7 @@
 """The numbers of the rule by which a default run takes a flow and warms up.
 
 Each has its unit. ``python benchmarks/policy.py --show`` says what halving and doubling each of them does to default
-runs on nine targets. The flows' prices and local kernels stand in the table of `candidates`; CUT_OFF, below which an
+runs on eight targets. The flows' prices and local kernels stand in the table of `candidates`; CUT_OFF, below which an
 end of a coordinate counts as cut off, in `flowmcmc.reading.edges`, since the verdict shares it.
 """
 
