@@ -72,12 +72,13 @@ def sample(
     num_samples
         Draws for each chain, one a round.
     num_warmup
-        Rounds of adaptation before, with a flow of yours. By default a third of them for each mixture; layers, if they
-        are tried, get up to three times as many, a third at a time, and so do flows for funnels and ridges.
+        With a flow of yours, rounds of adaptation before the draws. By default each flow that is tried gets 35 % of
+        them; one that goes on improving repeats that up to nine times.
     flow
-        Proposal density. None: a Gaussian mixture; mixtures of each coordinate by itself where hardly any of its
-        proposals is accepted; one for funnels, or one for ridges, where it fits better; coupling layers where none of
-        these is good enough (from the start if `loss` or `optimizer` say how to train them).
+        Proposal density. None: a Gaussian mixture; mixtures of each coordinate by itself where states promise that
+        these are better, or hardly any of its proposals is accepted; one for funnels, or one for ridges, where it fits
+        better; coupling layers where none of these is good enough (from the start if `loss` or `optimizer` say how to
+        train them).
     num_chains, num_particles
         Chains, and particles of `tempered_smc`, where `positions` is a density.
     local, num_local_steps
@@ -150,7 +151,7 @@ patience
         positions = positions if mesh is None else shard_chains(positions, mesh)
         warm = warm_chains(request, store, positions, particles, keep, show)
         warmup_seconds = time.perf_counter() - began
-        frozen, state, trace = draw_samples(request, None if warm.is_partial else store, warm, positions, show)
+        frozen, state, trace = draw_samples(request, store, warm, positions, show)
     settings = asked | {
         "rng_key": " ".join(map(str, np.ravel(jax.random.key_data(target.rng_key)))),
         "num_chains": target.num_chains,
@@ -181,12 +182,12 @@ def open_store(checkpoint: Any, target: CheckedTarget, asked: dict, mesh: Mesh |
     make_writable(checkpoint)
     if mesh is not None and jax.process_count() > 1:
         raise ValueError("checkpoint works in one process only, and there are several: leave it out.")
-    few, sizes = target.positions, {"num_chains": target.num_chains}
+    starts, sizes = target.positions, {"num_chains": target.num_chains}
     if target.start is not None:
         key_start = jax.random.fold_in(target.rng_key, 2)
         check_start(key_start, target.logdensity_fn, target.start)
-        few = jax.vmap(target.start.sample)(jax.random.split(key_start, 4))
-    return Checkpoint(checkpoint, describe_run(target.rng_key, target.logdensity_fn, few, asked | sizes))
+        starts = jax.vmap(target.start.sample)(jax.random.split(key_start, 4))
+    return Checkpoint(checkpoint, describe_run(target.rng_key, target.logdensity_fn, starts, asked | sizes))
 
 
 def start_chains(

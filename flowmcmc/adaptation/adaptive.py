@@ -197,6 +197,7 @@ def adaptive_round(
     # from here on all devices do the same
     everywhere, info, pool = replicate((positions, info, pool))
     train_state = training.remember(key_remember, train_state, everywhere, state.round)
+    # a rate that is not known, NaN, does not stop the training
     is_wanted = ~(jnp.mean(info.flow_acceptance_rate) >= how.enough_acceptance)
     train_state, train_info = training.learn(key_train, train_state, pool, logdensity_fn, is_wanted, how.training)
     rate = jnp.mean(info.local_acceptance_rate)

@@ -73,11 +73,11 @@ def fit_flow(
     positions = jax.tree.map(lambda leaf: leaf[order], positions)
     start = jax.jit(lambda positions: training.start(key_start, positions, flow, optimizer, size))(positions)
     state = jax.jit(lambda state: training.refit(key_refit, state, flow, optimizer))(start)
-    size = max(1, min(50, num_train_steps))
-    how = Training(flow, optimizer, forward_kl, size, batch_size, patience)
+    burst_steps = max(1, min(50, num_train_steps))
+    how = Training(flow, optimizer, forward_kl, burst_steps, batch_size, patience)
     nothing = {"pool": (None, None), "logdensity_fn": lambda position: jnp.zeros(())}
     burst = jax.jit(partial(training.learn, **nothing, is_wanted=jnp.array(True), how=how))
-    for index in range(num_train_steps // size):
+    for index in range(num_train_steps // burst_steps):
         state, info = burst(jax.random.fold_in(key_learn, index), state)
         if not bool(info.is_training):
             break

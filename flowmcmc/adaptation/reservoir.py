@@ -50,7 +50,7 @@ def insert(uniform: Array, reservoir: Reservoir, positions: PyTree, is_used: Arr
     for leaf in jax.tree.leaves(positions):
         is_used = is_used & jnp.all(jnp.isfinite(leaf), axis=tuple(range(1, leaf.ndim)))
     num_used = jnp.sum(is_used)
-    order = jnp.argsort(~is_used)  # those first; the sum up to each row would take longer to compile
+    order = jnp.argsort(~is_used)  # used rows first; a cumulative sum would take longer to compile
     index = jnp.arange(len(order))
     slot = jnp.where(reservoir.count + index < size, reservoir.count + index, (size * uniform).astype(index.dtype))
     slot = jnp.where(index < num_used, slot, size)  # out of range: dropped

@@ -108,7 +108,7 @@ def freeze(
 
 
 def frozen_state(tuning: Tuning, positions: PyTree, rng_key: Array | None = None) -> FrozenState:
-    """Of `freeze`, at these positions."""
+    """The `init` of `freeze`."""
     return FrozenState(positions, tuning)
 
 

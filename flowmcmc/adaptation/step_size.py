@@ -18,7 +18,8 @@ __all__ = ["StepSizeAdaptation", "step_size_adaptation"]
 
 class StepSizeAdaptation(NamedTuple):
     """``init(step_size) -> state`` and ``update(state, rate, scale, seen, is_refit) -> (state, learned, scale)``, where
-    `learned` is the averaged step size, what to freeze."""
+    `learned` is the averaged step size, what to freeze; `seen` are the states remembered, and at a round that
+    `is_refit` the scale is taken from them anew."""
 
     init: Callable[[Array], DualAveragingAdaptationState]
     update: Callable[..., tuple[DualAveragingAdaptationState, Array, PyTree]]

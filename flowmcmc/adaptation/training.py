@@ -1,10 +1,10 @@
 r"""Training the flow on the chains as they run: what to keep is decided on chains it was not trained on.
 
 The states of every fifth chain (every fifth stretch of rounds if there are fewer than five chains) are held out,
-another fifth after each refit, so that what only one chain has seen is learned in the end. After each burst of gradient
-steps the new parameters and the best so far are compared on the same held-out states; only what is better there is used
-for proposals. When nothing has improved for `patience` bursts, training rests until the next refit. At rounds 0, 1, 3,
-7, 15, ... ``flow.fit`` builds a candidate from the states so far; it is kept if it wins.
+another fifth after 1, 3, 7, 15, ... rounds, so that what only one chain has seen is learned in the end. After each
+burst of gradient steps the new parameters and the best so far are compared on the same held-out states; only what is
+better there is used for proposals. When nothing has improved for `patience` bursts, training rests until the next
+refit. At rounds 0, 1, 3, 7, 15, ... of `adaptive`, ``flow.fit`` builds a candidate that is kept if it wins.
 """
 
 from functools import reduce
@@ -35,7 +35,7 @@ __all__ = [
 
 HOLD_OUT = 5
 AVERAGING = 0.98  # of the parameters over gradient steps: their noise alone would cost acceptance
-MIN_GAIN = 0.002  # nats; smaller improvements are kept but do not prolong training
+MIN_LOSS_GAIN = 0.002  # nats; smaller improvements are kept but do not prolong training
 
 
 class Training(NamedTuple):
@@ -100,9 +100,10 @@ def remember_rounds(
     """The same for `num_rounds` rounds from `first` on; `positions` have an axis for them first."""
     shape = jax.tree.leaves(positions)[0].shape[:2]
     index = jnp.arange(shape[0])[:, None]
-    epoch = jnp.log2(first + index + 1.0).astype(jnp.int32)
-    turn = jnp.arange(shape[1]) + epoch if shape[1] >= HOLD_OUT else jnp.broadcast_to((first + index) // 4, shape)
-    is_heldout = (turn % HOLD_OUT == HOLD_OUT - 1).ravel()
+    rotation = jnp.log2(first + index + 1.0).astype(jnp.int32)
+    # with few chains stretches of four rounds take the place of chains
+    group = jnp.arange(shape[1]) + rotation if shape[1] >= HOLD_OUT else jnp.broadcast_to((first + index) // 4, shape)
+    is_heldout = (group % HOLD_OUT == HOLD_OUT - 1).ravel()
     is_used = jnp.broadcast_to(index < num_rounds, shape).ravel()
     rows = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), positions)
     # one call of the generator, which takes a while to compile, serves both: each row goes to one of them
@@ -179,7 +180,7 @@ def learn(
         of_params, of_average, old = heldout_losses(state, [params, average, state.best], flow)
         candidate, new = select(~(of_average <= of_params), (params, of_params), (average, of_average))
         wins = (new < old) | (jnp.isfinite(new) & ~jnp.isfinite(old))
-        has_gained = wins & ~(old - new < MIN_GAIN)
+        has_gained = wins & ~(old - new < MIN_LOSS_GAIN)
         trained = state._replace(
             params=params,
             average=average,
@@ -217,7 +218,7 @@ def heldout_loss(state: TrainingState, params: PyTree, flow: Flow) -> Array:
 
 
 def heldout_losses(state: TrainingState, several: list[PyTree], flow: Flow) -> Array:
-    """Of each, one after the other: the flow's density is compiled once."""
+    """The held-out losses of several parameters, one after the other: the flow's density is compiled once."""
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *several)
     return jax.lax.map(lambda params: heldout_loss(state, params, flow), stacked)
 

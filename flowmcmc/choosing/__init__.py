@@ -1,1 +1,1 @@
-"""Policy: which flow a run takes, how long it warms up, and every number that this depends on."""
+"""Policy: which flow a run takes and how long it warms up. Reading order: candidates, warmup, fitted, price."""

@@ -1,6 +1,7 @@
 """The flows that a default run may take, as a table: what each is for, what it costs, and when it is promising.
 
-A flow of a new family is one file in ``flows/`` and one row here.
+A flow of a new family is one file in ``flows/`` and one row here, at its place in the order of prices; CONTRIBUTING.md
+tells the rest.
 """
 
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from flowmcmc.ground.compiling import output_shape
 from flowmcmc.kernels.jittered import jittered, within_modes
 from flowmcmc.kernels.neutra import neutra
 
-__all__ = ["LOCAL", "Candidate", "Evidence", "Outlook", "candidate_of", "default_candidates", "learns_by_gradients"]
+__all__ = ["LOCAL", "Candidate", "FirstResults", "Outlook", "candidate_of", "default_candidates", "learns_by_gradients"]
 
 LOCAL = jittered(partial(blackjax.hmc, num_integration_steps=8))
 LATENT = jittered(partial(blackjax.hmc, num_integration_steps=4))
@@ -35,8 +36,8 @@ class Outlook(IntEnum):
     BETTER = 2
 
 
-class Evidence(NamedTuple):
-    """What the first candidate's rounds have left: `rows` (n, d) of states, the held-out `loss` of its flow, nats, and
+class FirstResults(NamedTuple):
+    """What is known after the first candidate: `rows` (n, d) of states, the held-out `loss` of its flow, nats, and
     its `acceptance_rate`. Both numbers are None where it took no round, as another promised more."""
 
     rows: np.ndarray
@@ -54,12 +55,12 @@ class Candidate(NamedTuple):
     flow, local
         Built for one position.
     price
-        Of a proposal beside those of the others: a dearer flow must be more efficient.
+        Relative cost of one proposal; a Gaussian mixture is 1. A dearer flow must be more efficient.
     outlook
         What the states after the first candidate promise of this one.
     threshold
-        Optional, ``rows -> nats``: the held-out loss of the first candidate's first fit from which on this one is
-        promised to be better, so that the first takes no round.
+        Optional, ``rows -> nats``: if the first candidate's first fit has a held-out loss above this, its rounds are
+        skipped, since this candidate promises better.
     min_first_gain
         Nats by which its first fit must gain on the flow before, to take any round.
     follows_ridges
@@ -70,7 +71,7 @@ class Candidate(NamedTuple):
     flow: Flow
     local: LocalKernel
     price: float = 1.0
-    outlook: Callable[[Evidence], Outlook] = lambda evidence: Outlook.FAIR
+    outlook: Callable[[FirstResults], Outlook] = lambda results: Outlook.FAIR
     threshold: Callable[[np.ndarray], float] | None = None
     min_first_gain: float | None = None
     follows_ridges: bool = False
@@ -108,15 +109,15 @@ def learns_by_gradients(flow: Flow, position: PyTree) -> bool:
     return is_trained(flow, output_shape(flow.init, jax.random.key(0), position))
 
 
-def product_outlook(evidence: Evidence) -> Outlook:
+def product_outlook(results: FirstResults) -> Outlook:
     """Mixtures of single coordinates are for states that say so."""
-    if evidence.loss is None or evidence.acceptance_rate is None:
+    if results.loss is None or results.acceptance_rate is None:
         return Outlook.BETTER
-    is_hopeless = evidence.acceptance_rate < HOPELESS
-    is_promised = is_product(evidence.rows, evidence.loss, is_hopeless=is_hopeless)
+    is_hopeless = results.acceptance_rate < HOPELESS
+    is_promised = is_product(results.rows, results.loss, is_hopeless=is_hopeless)
     return Outlook.BETTER if is_promised else Outlook.NONE
 
 
-def neck_outlook(evidence: Evidence) -> Outlook:
+def neck_outlook(results: FirstResults) -> Outlook:
     """On a ridge scales do not follow any coordinate."""
-    return Outlook.NONE if is_ridge(evidence.rows) else Outlook.FAIR
+    return Outlook.NONE if is_ridge(results.rows) else Outlook.FAIR

@@ -33,7 +33,7 @@ from flowmcmc.running.run import CHUNK_SIZE, Trace, compile_chunk, fetch_rows, k
 
 __all__ = [
     "FitRounds",
-    "FittedWarmUp",
+    "Rounds",
     "concatenate_traces",
     "current_loss",
     "grow_memory",
@@ -70,9 +70,9 @@ class FitRounds(NamedTuple):
     progress_bar: str | None
 
 
-class FittedWarmUp(NamedTuple):
-    """The `state` after the rounds, what was kept of them (fewer after Ctrl-C), mixture components they had room for,
-    how many rounds were to be taken, 0 if the flow did not beat `must_beat`, and the `worst_end` of the latest ones."""
+class Rounds(NamedTuple):
+    """Rounds of one candidate: the `state` after them, what was kept of them (fewer after Ctrl-C), mixture components
+    they had room for, how many were asked for, and the acceptance at the `worst_end` of a coordinate (`edges`)."""
 
     state: AdaptiveState
     trace: Trace
@@ -80,10 +80,15 @@ class FittedWarmUp(NamedTuple):
     num_asked: int
     worst_end: float
 
+    @property
+    def is_skipped(self) -> bool:
+        """Whether no round was taken, as the first fit did not beat what it had to."""
+        return self.num_asked == 0
+
 
 def rounds_with_fits(
     rng_key: Array, frozen: SamplingAlgorithm, flow: Flow, state: AdaptiveState, how: FitRounds
-) -> FittedWarmUp:
+) -> Rounds:
     """Warm up the chains of `state` and fit `flow` to where they go.
 
     Parameters
@@ -146,7 +151,7 @@ def rounds_with_fits(
             how.keep(state._replace(position=kept.position), adaptive_info(state, kept.info, np.zeros((), dtype)))
         ]
     worst_end = reach(edges(*map(np.concatenate, zip(*recent)))) if recent else 1.0
-    return FittedWarmUp(state, concatenate_traces(pieces), num_slots, limit, worst_end)
+    return Rounds(state, concatenate_traces(pieces), num_slots, limit, worst_end)
 
 
 def update_between_rounds(
@@ -174,7 +179,7 @@ def current_loss(flow: Flow, state: AdaptiveState) -> float:
 
 
 def tuning_loss(flow: Flow, state: AdaptiveState) -> Array:
-    """Of the flow parameters in the state's tuning."""
+    """Held-out loss of the flow parameters in the state's tuning."""
     return training.heldout_loss(state.training, state.tuning.params, flow)
 
 

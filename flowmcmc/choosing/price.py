@@ -15,7 +15,7 @@ from flowmcmc.choosing.calibration import (
     CUT_OFF_WORTH,
     ENOUGH,
     MAX_WAIT,
-    MIN_GAIN,
+    MIN_EFFICIENCY_RATIO,
     OFTEN,
 )
 from flowmcmc.reading.edges import CUT_OFF
@@ -35,7 +35,7 @@ class BlockStats(NamedTuple):
     longest_wait
         Rounds in a row without an accepted proposal, for the worst chain.
     is_even
-        Whether each chain has one accepted often.
+        Whether proposals are accepted often enough, and no chain waits longer than chance allows.
     gain
         In held-out loss over that half, nats.
     loss
@@ -59,7 +59,7 @@ class Trial(NamedTuple):
 
 
 def block_stats(trace: Trace) -> BlockStats:
-    """Of a trace of warm-up."""
+    """The statistics of a trace of warm-up."""
     rounds, loss = trace.info.round, trace.info.training.heldout_loss
     half = len(loss) // 2
     is_rejected = rounds.num_flow_accepted == 0
@@ -84,7 +84,7 @@ def is_enough(stats: BlockStats, max_wait: int) -> bool:
 def is_sufficient(stats: BlockStats, worst_end: float, *, is_fitted: bool) -> bool:
     """Whether no dearer flow need be tried; one that is fitted may leave chains waiting for as long as layers would
     take to train."""
-    is_good = is_enough(stats, CHEAP_WAIT) or stats.is_even if is_fitted else is_enough(stats, MAX_WAIT)
+    is_good = (is_enough(stats, CHEAP_WAIT) or stats.is_even) if is_fitted else is_enough(stats, MAX_WAIT)
     return is_good and worst_end >= CUT_OFF
 
 
@@ -96,11 +96,11 @@ def efficiency(trial: Trial) -> float:
 
 
 def choose(trials: Sequence[Trial]) -> int:
-    """Index of the one to take, in the order they were tried: a dearer one must be `MIN_GAIN` times as efficient as
-    each before it, one that is no dearer as efficient."""
+    """Index of the one to take, in the order they were tried: a dearer one must be `MIN_EFFICIENCY_RATIO` times as
+    efficient as each before it, one that is no dearer as efficient."""
     best = len(trials) - 1
     for earlier in reversed(range(len(trials) - 1)):
-        needed = MIN_GAIN if trials[best].price > trials[earlier].price else 1.0
+        needed = MIN_EFFICIENCY_RATIO if trials[best].price > trials[earlier].price else 1.0
         if efficiency(trials[best]) < needed * efficiency(trials[earlier]):
             best = earlier
     return best

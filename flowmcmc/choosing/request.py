@@ -97,8 +97,8 @@ def check_request(
         return adaptive(target.logdensity_fn, local_of(candidate), candidate.flow, refit_every=100, **options)
 
     def make_frozen(candidate):
-        nothing = Tuning((), jnp.zeros(()), ())  # until it is known
-        return freeze(target.logdensity_fn, local_of(candidate), candidate.flow, nothing, **kernel)
+        placeholder = Tuning((), jnp.zeros(()), ())  # until it is known
+        return freeze(target.logdensity_fn, local_of(candidate), candidate.flow, placeholder, **kernel)
 
-    make_sampler(candidates[0])
+    make_sampler(candidates[0])  # raises if an option is wrong
     return Request(target, candidates, make_sampler, make_frozen, learning, counts)

@@ -17,8 +17,8 @@ __all__ = ["find_start"]
 def find_start(
     rng_key, logdensity_fn, start, *, num_chains, num_particles, local, progress_bar
 ) -> tuple[PyTree, PyTree]:
-    """Particles from a broad density: `num_chains` of them, spread over all ancestors, and the others. There is no flow
-    yet for a `local` that moves in its latent space; that, and None, is LOCAL here."""
+    """Particles from a broad density: `num_chains` of them, spread over all ancestors, and the others. LOCAL moves
+    them if `local` is None or needs a flow's parameters, as there is no flow yet."""
     local = LOCAL if local is None else local
     check_local(local)
     local = LOCAL if "params" in needs_of(local) else local

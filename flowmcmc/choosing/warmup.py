@@ -6,6 +6,7 @@ next is tried only while proposals are rejected, some chain waits long for one, 
 where the states promise that it is better (`candidates`); which one is taken in the end, `price` says.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -24,14 +25,14 @@ from flowmcmc.choosing.calibration import (
     MAX_BLOCKS,
     MAX_WAIT,
     MEMORY,
-    NO_WAIT,
+    SHORT_WAIT,
     STARVED,
     STILL_LEARNING,
 )
-from flowmcmc.choosing.candidates import Candidate, Evidence, Outlook, learns_by_gradients
+from flowmcmc.choosing.candidates import Candidate, FirstResults, Outlook, learns_by_gradients
 from flowmcmc.choosing.fitted import (
     FitRounds,
-    FittedWarmUp,
+    Rounds,
     concatenate_traces,
     current_loss,
     grow_memory,
@@ -82,12 +83,11 @@ class WarmUp(NamedTuple):
 
 
 class Tried(NamedTuple):
-    """A candidate that took rounds: its index, how they went, the `state` they ended in, what to freeze, their trace,
-    whether they were interrupted, whether its rounds are dear, and whether no dearer flow need be tried."""
+    """A candidate that took rounds: its index, how they went, what to freeze, their trace, whether they were
+    interrupted, whether its rounds are dear, and whether no dearer flow need be tried."""
 
     index: int
     trial: Trial
-    state: AdaptiveState
     tuning: Tuning
     trace: Trace
     is_partial: bool
@@ -115,22 +115,29 @@ def warm_up(
     """
     tried: list[Tried] = []
     start: Any = positions  # or the state of the candidate before
-    evidence = None
+    results = None
     for index, candidate in enumerate(candidates):
-        if evidence is not None and candidate.outlook(evidence) is Outlook.NONE:
+        if results is not None and candidate.outlook(results) is Outlook.NONE:
             continue
         key = jax.random.fold_in(rng_key, index)
-        state, found = try_candidate(key, plan, candidates, tried, index, start, particles if index == 0 else None)
+        try:
+            state, found = try_candidate(key, plan, candidates, tried, index, start, particles if index == 0 else None)
+        except KeyboardInterrupt:  # while something was compiled; rounds return what they have done
+            if not tried:
+                raise
+            warnings.warn("interrupted before the next flow; returning what was done so far.", stacklevel=2)
+            tried[-1] = tried[-1]._replace(is_partial=True)
+            break
         if found is not None:
             tried.append(found)
         if found is not None or index == 0:
             start = state
         if index == 0:
             stats = found and found.trial.stats
-            evidence = Evidence(
+            results = FirstResults(
                 stored_states(state.training.seen), stats and stats.loss, stats and stats.acceptance_rate
             )
-        if found is not None and (found.is_partial or is_done(tried, candidates, evidence)):
+        if found is not None and (found.is_partial or is_done(tried, candidates, results)):
             break
     best = tried[choose([one.trial for one in tried])]
     # the chains go on from where they are last, whichever flow they take
@@ -156,8 +163,8 @@ def try_candidate(
     state = begin(key_begin, start, particles)
     position = jax.tree.map(lambda leaf: leaf[0], state.position)
     before = candidates[tried[-1].index] if tried else None
-    gets_further = candidate.follows_ridges and before is not None
-    if gets_further and not (before and before.follows_ridges):
+    follows_on = candidate.follows_ridges and before is not None
+    if candidate.follows_ridges and before is not None and not before.follows_ridges:
         state = grow_memory(state, MEMORY)
     size = plan.num_rounds if is_single else max(1, int(BLOCK * plan.num_rounds))
     num_blocks = 1 if is_single else MAX_BLOCKS
@@ -166,7 +173,7 @@ def try_candidate(
         how = FitRounds(
             num_rounds=size,
             num_blocks=num_blocks,
-            should_continue=continue_while_gaining(candidate, gets_further),
+            should_continue=continue_while_gaining(candidate, follows_on),
             is_known=index > 0 or particles is not None,
             must_beat=loss_to_beat(candidates, index, before, start, state, particles),
             target_acceptance_rate=plan.target_acceptance_rate,
@@ -174,7 +181,7 @@ def try_candidate(
             progress_bar=label or None,
         )
         warm = rounds_with_fits(key, plan.make_frozen(candidate), candidate.flow, state, how)
-        if warm.num_asked == 0:
+        if warm.is_skipped:
             return warm.state, None
     else:
         lowest_loss = min((one.trial.stats.loss for one in tried), default=float("inf"))
@@ -185,9 +192,9 @@ def try_candidate(
     if candidate.flow.drop_unused_components is not None:
         tuning = tuning._replace(params=candidate.flow.drop_unused_components(tuning.params, warm.num_slots))
     is_partial = len(warm.trace.info.step_size) < warm.num_asked
-    is_dear = gets_further or not is_fitted
+    is_dear = follows_on or not is_fitted
     is_good = is_sufficient(stats, warm.worst_end, is_fitted=is_fitted and not is_single)
-    return warm.state, Tried(index, trial, warm.state, tuning, warm.trace, is_partial, is_dear, is_good)
+    return warm.state, Tried(index, trial, tuning, warm.trace, is_partial, is_dear, is_good)
 
 
 def loss_to_beat(
@@ -209,12 +216,12 @@ def loss_to_beat(
     return min(threshold(rows) for threshold in thresholds)
 
 
-def is_done(tried: Sequence[Tried], candidates: Sequence[Candidate], evidence: Evidence | None) -> bool:
+def is_done(tried: Sequence[Tried], candidates: Sequence[Candidate], results: FirstResults | None) -> bool:
     """Whether no further candidate need be tried: one was sufficient and none is promised to be better; or a dear one
     accepts often, so that those still dearer would leave the same chains waiting."""
     last = tried[-1]
     later = candidates[last.index + 1 :]
-    if last.index == 0 and evidence and any(other.outlook(evidence) is Outlook.BETTER for other in later):
+    if last.index == 0 and results and any(other.outlook(results) is Outlook.BETTER for other in later):
         return False
     return any(one.is_sufficient for one in tried) or (last.is_dear and last.trial.stats.acceptance_rate >= ENOUGH)
 
@@ -228,7 +235,7 @@ def train_in_blocks(
     lowest_loss: float,
     keep: Callable,
     progress_bar: str | None,
-) -> FittedWarmUp:
+) -> Rounds:
     """Rounds of a flow that gradients train, a block at a time while it learns and is ahead of those before it."""
     run_state, traces = RunState(0, state), []
     for _ in range(num_blocks):
@@ -238,7 +245,7 @@ def train_in_blocks(
         stats = block_stats(trace)
         if is_partial or is_enough(stats, MAX_WAIT) or stats.gain < STILL_LEARNING or stats.loss > lowest_loss:
             break
-    return FittedWarmUp(run_state.sampler, concatenate_traces(traces), 1, size * len(traces), 1.0)
+    return Rounds(run_state.sampler, concatenate_traces(traces), 1, size * len(traces), 1.0)
 
 
 def init_with_particles(
@@ -252,7 +259,7 @@ def init_with_particles(
     return strongly_typed(state)
 
 
-def continue_while_gaining(candidate: Candidate, gets_further: bool) -> Callable[[Trace, PyTree], bool]:
+def continue_while_gaining(candidate: Candidate, follows_on: bool) -> Callable[[Trace, PyTree], bool]:
     """Whether more of the proposals were accepted than in the block before, or many but some chain had to wait. What a
     flow that gets no further lacks is another shape, unless one component is best: then it is states."""
     rates = [0.0]
@@ -262,8 +269,8 @@ def continue_while_gaining(candidate: Candidate, gets_further: bool) -> Callable
         stats = block_stats(block)
         rate = stats.acceptance_rate
         rates.append(rate)
-        if not gets_further and (count(params) != 1 or rate < STARVED or is_enough(stats, MAX_WAIT)):
+        if not follows_on and (count(params) != 1 or rate < STARVED or is_enough(stats, MAX_WAIT)):
             return False
-        return rate > rates[-2] + GAINS or (gets_further and rate >= HOPELESS and stats.longest_wait > NO_WAIT)
+        return rate > rates[-2] + GAINS or (follows_on and rate >= HOPELESS and stats.longest_wait > SHORT_WAIT)
 
     return should_continue

@@ -21,12 +21,12 @@ __all__ = ["as_partial", "compile_for", "compiler_options", "output_shape", "str
 NUM_PROGRAMS = 64  # that are kept; a default run has some fifteen
 # LLVM's costlier passes take a fifth of the compile time and gained nothing in running time (benchmarks/compiling.py)
 COMPILER_OPTIONS = {"xla_backend_optimization_level": 1}
-BRIEF_OPTIONS = {"xla_backend_optimization_level": 0}  # two thirds of the time to compile, and three times that to run
+BRIEF_OPTIONS = {"xla_backend_optimization_level": 0}  # compiles in 2/3 of the time, runs three times slower
 
 
 def compiler_options(*, is_brief: bool = False) -> dict | None:
-    """For functions that the user waits for, with less effort for those that run once and are done in no time; other
-    backends keep their defaults."""
+    """Options for CPU programs, `is_brief` for those that run once and are done in no time; other backends keep their
+    defaults."""
     if jax.default_backend() != "cpu":
         return None
     return BRIEF_OPTIONS if is_brief else COMPILER_OPTIONS
@@ -65,7 +65,8 @@ def compile_for(body: Callable, *functions: Callable, static: tuple = (), is_bri
 
 @lru_cache(maxsize=NUM_PROGRAMS)
 def jitted(body: Callable, static: tuple, structure: Hashable, is_brief: bool) -> Callable:
-    """One `jax.jit` for each `structure`: what it compiled goes when this cache forgets it."""
+    """One `jax.jit` for each body, options and structure of functions; within it JAX keeps a program for each shapes
+    and types of the arguments. All of them go when this cache forgets it."""
     return jax.jit(partial(body, *static), compiler_options=compiler_options(is_brief=is_brief))
 
 
@@ -77,7 +78,7 @@ def output_shape(function: Callable, *arguments: PyTree) -> Any:
 
 @lru_cache(maxsize=NUM_PROGRAMS)
 def traced_shape(structure: Any, specs: tuple) -> Any:
-    """Of what the function in `structure` returns."""
+    """Shape of what the function in `structure` returns."""
     function, arguments = structure.unflatten([jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in specs])
     return jax.eval_shape(lambda function, arguments: function(*arguments), function, arguments)
 

@@ -13,7 +13,7 @@ CHAINS = "chains"
 
 
 def mesh_context(mesh: Mesh | None):
-    """A context in which `on_chains` and `on_every_device` mean something."""
+    """A context in which `on_chains` and `replicate` mean something."""
     return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
 
 

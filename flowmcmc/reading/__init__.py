@@ -1,1 +1,4 @@
-"""Reading of a finished run: DataTree, modes, weights, evidence and verdict. Nothing here moves a chain."""
+"""What rounds say: the verdict on a run, its DataTree, modes, weights, evidence; warm-up asks `edges` and `waits` too.
+
+Imports from base, ground, kernels, flows, running, adaptation and losses, never from choosing, which stands on it.
+"""

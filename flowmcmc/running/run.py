@@ -171,9 +171,8 @@ def fetch_next(running: deque, fetched: list) -> None:
 
 
 def fetch_rows(kept: PyTree, size: int) -> PyTree:
-    """The first `size` rows of each leaf, on the host, and nothing else of a device's memory: it hands over stretches
-    of 1, 2, 4, ... rows, so that few programs cut them out. A CPU shares its memory; what is needed of it is copied,
-    since a view would keep all of it."""
+    """The first `size` rows of each leaf, on the host. On a GPU they are cut out in stretches of 1, 2, 4, ... rows, so
+    that few programs are compiled; on a CPU they are copied, as a view would keep the whole buffer."""
     room = max((len(leaf) for leaf in jax.tree.leaves(kept)), default=size)
     if jax.default_backend() == "cpu" or size == room:
         rows = jax.tree.map(np.asarray, kept)

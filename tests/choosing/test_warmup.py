@@ -48,7 +48,7 @@ def set_numbers(monkeypatch, **numbers):
 
 @pytest.mark.parametrize(("min_gain", "taken"), [(0.0, "layers"), (np.inf, "mixture")])
 def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, min_gain, taken):
-    set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1, STILL_LEARNING=np.inf, MIN_GAIN=min_gain)
+    set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1, STILL_LEARNING=np.inf, MIN_EFFICIENCY_RATIO=min_gain)
     monkeypatch.setattr(sys.modules["flowmcmc.choosing.request"], "default_candidates", small_candidates)
     result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
     assert result.settings["flow"] == taken
@@ -58,7 +58,7 @@ def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, mi
 
 
 def test_chains_memory_and_step_size_go_on(monkeypatch):
-    set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1, STILL_LEARNING=np.inf, MIN_GAIN=0.0)
+    set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1, STILL_LEARNING=np.inf, MIN_EFFICIENCY_RATIO=0.0)
     states = []
 
     def keep(state, info):
@@ -204,3 +204,21 @@ def test_what_the_states_promise_is_tried_though_a_flow_is_enough(monkeypatch):
         candidates = [first, same._replace(outlook=lambda evidence, outlook=outlook: outlook), second]
         rounds[outlook] = len(warm_all(candidates, keep_info).trace.info.step_size)
     assert rounds == {Outlook.NONE: 7, Outlook.FAIR: 7, Outlook.BETTER: 14}
+
+
+def test_ctrl_c_while_the_next_flow_is_compiled_loses_no_round(monkeypatch):
+    set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1)
+    try_candidate = warmup.try_candidate
+
+    def interrupted(key, plan, candidates, tried, index, start, particles):
+        if index == 1:
+            raise KeyboardInterrupt
+        return try_candidate(key, plan, candidates, tried, index, start, particles)
+
+    monkeypatch.setattr(warmup, "try_candidate", interrupted)
+    with pytest.warns(UserWarning, match="interrupted before the next flow"):
+        warm = warm_all(small_candidates(jnp.zeros(2)), keep_info)
+    assert warm.is_partial and warm.candidate == 0 and len(warm.trace.info.step_size) == 7
+    monkeypatch.setattr(warmup, "try_candidate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        warm_all(small_candidates(jnp.zeros(2)), keep_info)
