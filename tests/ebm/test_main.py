@@ -39,6 +39,7 @@ def test_the_plan_names_only_what_exists():
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.slow
 def test_every_method_is_built_and_its_loss_is_finite(method):
     experiment = EXPERIMENTS["A"]
     data = experiment.target.sample(jax.random.key(0), 500)

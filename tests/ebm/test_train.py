@@ -228,6 +228,7 @@ def test_flow_assisted_chains_learn_a_gaussian_and_upside_down_they_do_not(desce
         assert abs(result.info.loss[-50:].mean()) < 0.1
 
 
+@pytest.mark.slow
 def test_pytrees_are_data():
     position = {"a": jnp.zeros(()), "b": jnp.zeros(1)}
     data = {"a": DATA[:, 0], "b": DATA[:, 1:]}
@@ -239,6 +240,7 @@ def test_pytrees_are_data():
     assert jax.tree.map(jnp.shape, result.chains) == {"a": (2, 64), "b": (2, 64, 1)}
 
 
+@pytest.mark.slow
 def test_coop_flow_compares_with_refined_draws_and_its_flow_follows_them():
     """Its flow starts at N(0, 1); the energy is biased by design, so only the negatives' mean is known."""
 
@@ -270,6 +272,7 @@ def test_coop_flow_compares_with_refined_draws_and_its_flow_follows_them():
     assert np.all(np.isfinite(result.info.loss)) and abs(result.info.loss[-50:].mean()) < 0.2
 
 
+@pytest.mark.slow
 def test_in_a_box_chains_stay_and_the_energy_is_learned():
     """An exponential on [0, 1], theta x: its mean tells theta."""
     box = uniform(jnp.zeros(1), low=0.0, high=1.0)

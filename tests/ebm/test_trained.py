@@ -116,6 +116,7 @@ def test_health_names_chains_that_do_not_mix():
     assert any("do not mix" in problem for problem in found.problems)
 
 
+@pytest.mark.slow
 def test_health_says_that_weights_are_unchecked_without_chains():
     noise = ebm.normal(POSITION, scale=2.0)
     found = ebm.health(ebm.fit(0, MODEL, DATA, ebm.nce(MODEL, noise), num_steps=50, progress_bar=False))

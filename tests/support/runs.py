@@ -19,8 +19,10 @@ def small_flow(position):
 
 
 def mixture_of(position, num_components=2):
-    """A flow that is fitted, not trained: gradients compile for longer than all the rest of a small run takes. It has as
-    many components as the target has modes: without unused ones to drop, draws share the program of warm-up."""
+    """A flow that is fitted, not trained: gradients compile for longer than all the rest of a small run takes.
+
+    With as many components as the target has modes none is dropped after warm-up, and draws share its program.
+    """
     return flowmcmc.gaussian_mixture(position, num_components=num_components)
 
 
