@@ -21,7 +21,7 @@ def mixed_cycle(target, flow, params):
     parts = [
         (blackjax.barker(target.logdensity, 0.5), 1),
         (small_isir(target.logdensity, flow, params), 1),
-        (blackjax.hmc(target.logdensity, 0.3, jnp.ones(jax.flatten_util.ravel_pytree(target.position)[0].size), 3), 1),
+        (blackjax.hmc(target.logdensity, 0.3, jnp.ones_like(jax.flatten_util.ravel_pytree(target.position)[0]), 3), 1),
         (imh(target.logdensity, flow, params), 2),
     ]
     return vmap_chains(cycle(*parts))

@@ -114,9 +114,10 @@ def test_one_proposal_is_barker_and_imh_is_metropolis():
 
 def test_cached_weight_is_that_of_the_position():
     kernel = isir(logdensity, DISCRETE, (), num_proposals=3)
+    step = jax.jit(kernel.step)
     state = kernel.init(jnp.array(2.0))
     for index in range(20):
-        state, _ = kernel.step(jax.random.key(index), state)
+        state, _ = step(jax.random.key(index), state)
         assert state.logdensity == pytest.approx(float(logdensity(state.position)))
         assert state.log_weight == pytest.approx(np.log(7 * W[int(state.position)]))
 

@@ -15,7 +15,7 @@ small_isir = partial(isir, num_proposals=4)
 def tuning(target, params, step_size=0.4):
     """Local steps in coordinates of unequal scales, as warm-up would leave them."""
     scale = jax.tree.map(lambda x: jnp.full(x.shape, 0.5).at[(-1,) * x.ndim].set(2.0), target.position)
-    return Tuning(params, jnp.array(step_size), scale)
+    return Tuning(params, jnp.array(step_size, jax.tree.leaves(scale)[0].dtype), scale)
 
 
 def frozen(target, flow, params, local=blackjax.mala, flow_kernel=imh, num_flow_steps=2):
