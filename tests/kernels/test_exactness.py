@@ -17,9 +17,9 @@ from flowmcmc import Flow, Tuning, cycle, freeze, imh, real_nvp, vmap_chains
 STATES = ["untrained", "wrong", "trained"]
 
 
-def mixed_cycle(target, flow, params):
+def mixed_cycle(target, flow, params, first=lambda logdensity_fn: blackjax.barker(logdensity_fn, 0.5)):
     parts = [
-        (blackjax.barker(target.logdensity, 0.5), 1),
+        (first(target.logdensity), 1),
         (small_isir(target.logdensity, flow, params), 1),
         (blackjax.hmc(target.logdensity, 0.3, jnp.ones_like(jax.flatten_util.ravel_pytree(target.position)[0]), 3), 1),
         (imh(target.logdensity, flow, params), 2),
@@ -56,7 +56,18 @@ def test_exact_draws_keep_their_law(name, kernel, state):
     assert share_moved(before, after) > (0.03 if state == "wrong" else 0.2)
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+def random_walk(logdensity_fn):
+    return blackjax.additive_step_random_walk.normal_random_walk(logdensity_fn, 0.5 * jnp.ones(2, jnp.float32))
+
+
+# BlackJAX's mala and barker draw double precision noise wherever JAX has it
+SINGLE = KERNELS | {
+    "freeze": partial(frozen, local=partial(blackjax.hmc, num_integration_steps=3)),
+    "cycle": partial(mixed_cycle, first=random_walk),
+}
+
+
+@pytest.mark.parametrize("kernel", SINGLE)
 def test_in_single_precision_too(kernel):
     """Positions, the flow and the density in float32."""
     single = partial(jax.tree.map, lambda x: x.astype(jnp.float32))
@@ -65,7 +76,7 @@ def test_in_single_precision_too(kernel):
     flow = real_nvp(target.position, num_layers=2, hidden=8, num_components=2)
     params = single(flow_params("mixture")["trained"])
     before = target.draws(31)
-    after = helpers.push_ensemble(partial(KERNELS[kernel], target, flow), 2)(jax.random.key(32), params, before)
+    after = helpers.push_ensemble(partial(SINGLE[kernel], target, flow), 2)(jax.random.key(32), params, before)
     assert before.dtype == after.dtype == jnp.float32
     z = invariance_z(target.functions, before, after)
     assert is_exact(z), z
