@@ -14,7 +14,7 @@ small_isir = partial(isir, num_proposals=4)
 
 def tuning(target, params, step_size=0.4):
     """Local steps in coordinates of unequal scales, as warm-up would leave them."""
-    scale = jax.tree.map(lambda x: jnp.full(x.shape, 0.5).at[(-1,) * x.ndim].set(2.0), target.position)
+    scale = jax.tree.map(lambda x: jnp.full_like(x, 0.5).at[(-1,) * x.ndim].set(2.0), target.position)
     return Tuning(params, jnp.array(step_size, jax.tree.leaves(scale)[0].dtype), scale)
 
 
