@@ -145,7 +145,7 @@ patience
         "local": describe_option(local),
         "flow": describe_flow(flow, target.position),
     }
-    store = open_store(checkpoint, target, asked, mesh)
+    store = open_store(checkpoint, target, asked, counts, mesh)
     positions, particles = start_chains(request, store, local, show)
     with mesh_context(mesh):
         positions = positions if mesh is None else shard_chains(positions, mesh)
@@ -175,7 +175,9 @@ patience
     )
 
 
-def open_store(checkpoint: Any, target: CheckedTarget, asked: dict, mesh: Mesh | None) -> Checkpoint | None:
+def open_store(
+    checkpoint: Any, target: CheckedTarget, asked: dict, counts: dict[str, int], mesh: Mesh | None
+) -> Checkpoint | None:
     """The folder of this run, if it was asked for one."""
     if checkpoint is None:
         return None
@@ -184,6 +186,7 @@ def open_store(checkpoint: Any, target: CheckedTarget, asked: dict, mesh: Mesh |
         raise ValueError("checkpoint works in one process only, and there are several: leave it out.")
     starts, sizes = target.positions, {"num_chains": target.num_chains}
     if target.start is not None:
+        sizes["num_particles"] = counts["num_particles"]
         key_start = jax.random.fold_in(target.rng_key, 2)
         check_start(key_start, target.logdensity_fn, target.start)
         starts = jax.vmap(target.start.sample)(jax.random.split(key_start, 4))

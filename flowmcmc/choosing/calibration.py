@@ -16,9 +16,7 @@ HOPELESS = 0.2  # acceptance below which anything is tried that may be better
 
 # --- which is taken ------------------------------------------------------------------------------------------------
 
-MIN_EFFICIENCY_RATIO = (
-    2.0  # times as many effective draws for each proposal, for a flow that is dearer than an earlier one
-)
+MIN_EFFICIENCY_RATIO = 2.0  # times the effective draws a proposal of an earlier flow, for one that is dearer
 CUT_OFF_WORTH = 0.1  # share of its effective draws that a flow is credited with where chains are cut off
 
 # --- how long a flow warms up --------------------------------------------------------------------------------------

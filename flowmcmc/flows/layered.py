@@ -155,7 +155,8 @@ def layered(
 ) -> Flow:
     """Check the options and build the flow, without coupling layers if `elementwise` is None."""
     counts = {"num_layers": num_layers, "hidden": hidden}
-    layout = check_options(position, defensive, counts | {"num_components": num_components or 1})
+    asked = 1 if num_components is None else num_components
+    layout = check_options(position, defensive, counts | {"num_components": asked})
     if num_components is None:
         size = raveled(layout)[0] ** 2  # as many components as EM fits in about a second
         num_components = max(min(40, 4096 // size), min(16, 65536 // size), 1)

@@ -36,5 +36,5 @@ def test_its_draws_are_exact_and_never_of_a_component_without_weight():
 
 def test_the_standard_one_is_a_normal():
     z = jnp.array([0.3, -1.0, 2.0])
-    found = base.log_prob(base.standard(4, 3, z.dtype), z, 0.0)
+    found = base.log_prob(base.standard_mixture(4, 3, z.dtype), z, 0.0)
     np.testing.assert_allclose(found, stats.norm.logpdf(z).sum(), rtol=1e-12)

@@ -3,6 +3,7 @@
 import gc
 import weakref
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import pytest
 
 import flowmcmc
 from flowmcmc.adaptation.rounds import RoundInfo, Tuning
+from flowmcmc.ground import compiling
 from flowmcmc.reading.weights import bridge, flow_log_weights, target_log_weights
 from flowmcmc.running.run import Trace
 
@@ -68,7 +70,8 @@ class HashedNormal(Normal):
     """The same, with a hash."""
 
 
-def test_few_densities_outlive_their_run():
+def test_few_densities_outlive_their_run(monkeypatch):
+    monkeypatch.setattr(compiling, "jitted", lru_cache(maxsize=16)(compiling.jitted.__wrapped__))
     draws = np.zeros((1, 4, 2))
     alive = []
     for index in range(20):
