@@ -24,7 +24,8 @@ from flowmcmc.adaptation.step_size import step_size_adaptation
 from flowmcmc.adaptation.training import TrainingInfo
 from flowmcmc.base import Array, Flow, PyTree, SamplingAlgorithm, num_chains
 from flowmcmc.choosing.calibration import GROWTH, LAST_FIT, RECENT, ROUNDS, SLOT_NUMBERS, SLOTS
-from flowmcmc.ground.compiling import compile_for, strongly_typed
+from flowmcmc.ground.compiling import compile_for
+from flowmcmc.ground.conversions import strongly_typed
 from flowmcmc.ground.leaves import concatenate_coordinates
 from flowmcmc.ground.sharding import on_chains, replicate
 from flowmcmc.ground.trees import layout_of, raveled

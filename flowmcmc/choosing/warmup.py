@@ -41,7 +41,8 @@ from flowmcmc.choosing.fitted import (
 )
 from flowmcmc.choosing.price import Trial, block_stats, choose, is_enough, is_sufficient
 from flowmcmc.choosing.shapes import stored_states
-from flowmcmc.ground.compiling import compile_for, strongly_typed
+from flowmcmc.ground.compiling import compile_for
+from flowmcmc.ground.conversions import strongly_typed
 from flowmcmc.running.run import RunState, Trace, run
 
 __all__ = ["WarmUp", "WarmUpPlan", "init_with_particles", "warm_up"]

@@ -1,22 +1,24 @@
 """How programs are compiled, and what keeps them from being compiled twice.
 
-What a program calls (a density, a kernel's step) is handed to it as a `jax.tree_util.Partial`: the function is part of
-the argument's structure, its data are arrays like any others. Programs are kept by that structure, so that equal
-functions with other data of the same shapes find theirs; the oldest are forgotten, and all that they held with them.
+What a program calls (a density, a kernel's step) is taken as a `jax.tree_util.Partial`: the function is part of its
+structure, its data are arguments like any others. Programs are kept by that structure, so that equal functions with
+other data of the same shapes find theirs; the oldest are forgotten, and all that they held with them.
 """
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 from jax.tree_util import Partial
 
 from flowmcmc.base import PyTree
 from flowmcmc.ground.arguments import hashable
 
-__all__ = ["as_partial", "compile_for", "compiler_options", "output_shape", "strongly_typed"]
+__all__ = ["as_partial", "compile_for", "compiler_options", "output_shape"]
 
 NUM_PROGRAMS = 64  # that are kept; a default run has some fifteen
 # LLVM's costlier passes take a fifth of the compile time and gained nothing in running time (benchmarks/compiling.py)
@@ -60,14 +62,28 @@ def compile_for(body: Callable, *functions: Callable, static: tuple = (), is_bri
     """
     partials = tuple(as_partial(function) for function in functions)
     static = tuple(hashable(value) for value in static)
-    return partial(jitted(body, static, jax.tree.structure(partials), is_brief), *partials)
+    leaves, structure = jax.tree.flatten(partials)
+    # weakly typed data, as of `jnp.full`, would be another program
+    leaves = [np.asarray(leaf) if is_weak(leaf) else leaf for leaf in leaves]
+    return partial(jitted(body, static, structure, is_brief), leaves)
+
+
+def is_weak(leaf: Any) -> bool:
+    """Whether it is an array whose type gives way to others."""
+    return isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer) and leaf.aval.weak_type
 
 
 @lru_cache(maxsize=NUM_PROGRAMS)
-def jitted(body: Callable, static: tuple, structure: Hashable, is_brief: bool) -> Callable:
+def jitted(body: Callable, static: tuple, structure: Any, is_brief: bool) -> Callable:
     """One `jax.jit` for each body, options and structure of functions; within it JAX keeps a program for each shapes
     and types of the arguments. All of them go when this cache forgets it."""
-    return jax.jit(partial(body, *static), compiler_options=compiler_options(is_brief=is_brief))
+
+    # functions stay out of the arguments: JAX keeps the structure of arguments in caches of its own
+    def program(leaves, *arguments):
+        return body(*static, *structure.unflatten(leaves), *arguments)
+
+    program.__name__ = body.__name__
+    return jax.jit(program, compiler_options=compiler_options(is_brief=is_brief))
 
 
 def output_shape(function: Callable, *arguments: PyTree) -> Any:
@@ -81,13 +97,3 @@ def traced_shape(structure: Any, specs: tuple) -> Any:
     """Shape of what the function in `structure` returns."""
     function, arguments = structure.unflatten([jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in specs])
     return jax.eval_shape(lambda function, arguments: function(*arguments), function, arguments)
-
-
-def strongly_typed(tree: PyTree) -> PyTree:
-    """Arrays without weak types, which the first step would make strong: everything would be compiled twice."""
-
-    def strong(leaf):
-        leaf = jnp.asarray(leaf)
-        return jax.lax.convert_element_type(leaf, leaf.dtype)
-
-    return jax.tree.map(strong, tree)

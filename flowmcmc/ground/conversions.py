@@ -1,4 +1,4 @@
-"""Arguments as JAX has them: arrays from whatever holds numbers, a key from a seed."""
+"""Arguments as JAX has them: arrays from whatever holds numbers, types that stay, a key from a seed."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 
 from flowmcmc.base import Array, PyTree
 
-__all__ = ["as_arrays", "as_key"]
+__all__ = ["as_arrays", "as_key", "strongly_typed"]
 
 
 def as_arrays(tree: PyTree, name: str = "positions", hint: str = "") -> PyTree:
@@ -34,3 +34,13 @@ def as_key(rng_key) -> Array:
         f"rng_key must be one JAX key (jax.random.key(0)) or an int seed, got {type(rng_key).__name__}"
         f"{getattr(rng_key, 'shape', '')}."
     )
+
+
+def strongly_typed(tree: PyTree) -> PyTree:
+    """Arrays without weak types, which the first step would make strong: everything would be compiled twice."""
+
+    def strong(leaf):
+        leaf = jnp.asarray(leaf)
+        return jax.lax.convert_element_type(leaf, leaf.dtype)
+
+    return jax.tree.map(strong, tree)

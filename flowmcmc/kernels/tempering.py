@@ -19,8 +19,8 @@ from tqdm import tqdm
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree
 from flowmcmc.ground.arguments import check_counts, check_local, check_numbers, hashable
 from flowmcmc.ground.checks import check_start
-from flowmcmc.ground.compiling import compile_for, strongly_typed
-from flowmcmc.ground.conversions import as_key
+from flowmcmc.ground.compiling import compile_for
+from flowmcmc.ground.conversions import as_key, strongly_typed
 from flowmcmc.kernels.scaled import pooled_scale, scaled_kernel
 
 __all__ = ["Particles", "is_density", "tempered_smc"]

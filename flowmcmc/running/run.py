@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from flowmcmc.base import Array, PyTree, SamplingAlgorithm
 from flowmcmc.ground.arguments import check_counts, check_sampler
-from flowmcmc.ground.compiling import compile_for, strongly_typed
-from flowmcmc.ground.conversions import as_arrays, as_key
+from flowmcmc.ground.compiling import compile_for
+from flowmcmc.ground.conversions import as_arrays, as_key, strongly_typed
 from flowmcmc.ground.devices import mesh_of
 from flowmcmc.ground.sharding import mesh_context, replicate
 
