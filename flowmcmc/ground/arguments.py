@@ -68,9 +68,8 @@ def check_local(local: Any) -> None:
 
 def check_sampler(algorithm: Any) -> None:
     """Raise TypeError unless it is a `SamplingAlgorithm`; BlackJAX's constructors have an ``init`` but no ``step``."""
-    check_has(
-        "algorithm", algorithm, ("init", "step"), "a SamplingAlgorithm, such as blackjax.mala(logdensity_fn, 0.1)"
-    )
+    example = "a SamplingAlgorithm, such as blackjax.mala(logdensity_fn, 0.1)"
+    check_has("algorithm", algorithm, ("init", "step"), example)
 
 
 def check_optimizer(optimizer: Any) -> None:

@@ -27,8 +27,7 @@ BRIEF_OPTIONS = {"xla_backend_optimization_level": 0}  # compiles in 2/3 of the 
 
 
 def compiler_options(*, is_brief: bool = False) -> dict | None:
-    """Options for CPU programs, `is_brief` for those that run once and are done in no time; other backends keep their
-    defaults."""
+    """Options for CPU programs, `is_brief` for those that run once in no time; other backends keep their defaults."""
     if jax.default_backend() != "cpu":
         return None
     return BRIEF_OPTIONS if is_brief else COMPILER_OPTIONS
