@@ -21,7 +21,7 @@ help: ## list the targets
 demo: .venv/installed-demo ## run the demo; results go to demo_output/
 	$(PY) -m flowmcmc
 
-test: .venv/installed-test ## run the tests on two processes: at most 8 minutes, nothing compiled before
+test: .venv/installed-test ## run the tests on two processes, all but the slow ones
 	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow" $(PYTEST_OPTIONS)
 
 test-slow: .venv/installed-test ## run the rest: whole runs, calibration, other processes and libraries
