@@ -114,12 +114,21 @@ class EBM:
         with ocp.StandardCheckpointer() as checkpointer:
             checkpointer.save(writing / "state", self.arrays())
         num_chains = len(jax.tree.leaves(self.positions)[0])
-        (writing / "model.json").write_text(json.dumps({"num_chains": num_chains, "log_z": self.log_z._asdict()}))
+        count = self.flow.num_components
+        known = {
+            "num_chains": num_chains,
+            "num_components": None if count is None else count(self.tuning.params),
+            "log_z": self.log_z._asdict(),
+        }
+        (writing / "model.json").write_text(json.dumps(known))
         writing.rename(path)
 
     def arrays(self) -> dict:
-        """The arrays that `save` writes with orbax."""
-        return {"theta": self.theta, "tuning": self.tuning, "positions": self.positions}
+        """The arrays that `save` writes with orbax, without mixture components that are not in use."""
+        tuning, drop = self.tuning, self.flow.drop_unused_components
+        if drop is not None:
+            tuning = tuning._replace(params=drop(tuning.params, 1))
+        return {"theta": self.theta, "tuning": tuning, "positions": self.positions}
 
 
 def finish(
@@ -227,7 +236,12 @@ def load(path, model: Model, flow: Flow | None = None, *, local: Callable = blac
     flow = flow or gaussian_mixture(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), position))
     many = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((known["num_chains"], *leaf.shape), leaf.dtype), position)
     step_size: Any = jax.ShapeDtypeStruct((), jnp.result_type(float))
-    tuning = Tuning(jax.eval_shape(flow.init, key, position), step_size, position)
+    if flow.drop_unused_components is None or known.get("num_components") is None:
+        params = jax.eval_shape(flow.init, key, position)
+    else:
+        untrained = flow.init(key, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), position))
+        params = flow.drop_unused_components(untrained, known["num_components"])
+    tuning = Tuning(params, step_size, position)
     target = {"theta": jax.eval_shape(model.init, key), "tuning": tuning, "positions": many}
     try:
         with ocp.StandardCheckpointer() as checkpointer:

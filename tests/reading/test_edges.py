@@ -76,7 +76,6 @@ def test_a_summary_names_the_neck_and_the_default_run_gets_into_it():
 
     whole = flowmcmc.sample(0, funnel, wide, **QUIET)
     assert whole.settings["flow"] == "funnel"
-    assert whole.params.layers is None
     assert flowmcmc.summary(whole).problems == []
     v = whole.trace.position[..., 0]
     # 100,000 draws, 10,000 or more of them effective: three standard errors
