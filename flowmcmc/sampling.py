@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from flowmcmc.adaptation.batch import Loss, forward_kl
 from flowmcmc.adaptation.rounds import with_tuning
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
-from flowmcmc.choosing.request import CheckedTarget, Request, check_request, check_target
+from flowmcmc.choosing.request import Request, check_request, check_target
 from flowmcmc.choosing.start import find_start
 from flowmcmc.choosing.warmup import WarmUp, WarmUpPlan, warm_up
 from flowmcmc.ground.checks import check_density, check_positions, check_start
@@ -145,7 +145,7 @@ patience
         "local": describe_option(local),
         "flow": describe_flow(flow, target.position),
     }
-    store = open_store(checkpoint, target, asked, counts, mesh)
+    store = open_store(checkpoint, request, asked, mesh)
     positions, particles = start_chains(request, store, local, show)
     with mesh_context(mesh):
         positions = positions if mesh is None else shard_chains(positions, mesh)
@@ -175,10 +175,9 @@ patience
     )
 
 
-def open_store(
-    checkpoint: Any, target: CheckedTarget, asked: dict, counts: dict[str, int], mesh: Mesh | None
-) -> Checkpoint | None:
+def open_store(checkpoint: Any, request: Request, asked: dict, mesh: Mesh | None) -> Checkpoint | None:
     """The folder of this run, if it was asked for one."""
+    target = request.target
     if checkpoint is None:
         return None
     make_writable(checkpoint)
@@ -186,10 +185,9 @@ def open_store(
         raise ValueError("checkpoint works in one process only, and there are several: leave it out.")
     starts, sizes = target.positions, {"num_chains": target.num_chains}
     if target.start is not None:
-        sizes["num_particles"] = counts["num_particles"]
-        key_start = jax.random.fold_in(target.rng_key, 2)
-        check_start(key_start, target.logdensity_fn, target.start)
-        starts = jax.vmap(target.start.sample)(jax.random.split(key_start, 4))
+        sizes["num_particles"] = request.counts["num_particles"]
+        check_start(request.key_start, target.logdensity_fn, target.start)
+        starts = jax.vmap(target.start.sample)(jax.random.split(request.key_start, 4))
     return Checkpoint(checkpoint, describe_run(target.rng_key, target.logdensity_fn, starts, asked | sizes))
 
 
