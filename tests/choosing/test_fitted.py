@@ -18,6 +18,7 @@ OPTIONS = {"num_chains": 20, "num_particles": 400, "num_warmup": 60, "num_sample
 
 def test_warm_up_and_draws_share_one_program():
     traced, compiled = [], []
+    density = lambda position: two_modes(position)  # a new one, for which no other test compiled programs
 
     def listen(event, duration, fun_name="", **_):
         if event.endswith("jaxpr_trace_duration") and "take_rounds" in fun_name:
@@ -28,12 +29,12 @@ def test_warm_up_and_draws_share_one_program():
     jax.monitoring.register_event_duration_secs_listener(listen)
     try:
         # so many particles tell how many components there are
-        result = flowmcmc.sample(0, two_modes, WIDE, **OPTIONS | {"num_particles": 1000})
+        result = flowmcmc.sample(0, density, WIDE, **OPTIONS | {"num_particles": 1000})
         assert result.settings["flow"] == "mixture"
         result = result.more(30, progress_bar=False)
         flowmcmc.run(0, result.algorithm, result.state, 200, progress_bar=False)
         assert len(traced) == 1 == len(compiled)
-        flowmcmc.sample(0, two_modes, result.trace.position[-1], **OPTIONS)
+        flowmcmc.sample(0, density, result.trace.position[-1], **OPTIONS)
         assert len(traced) > 1  # from positions the number of components is not known at first
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
