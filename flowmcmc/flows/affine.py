@@ -7,13 +7,14 @@ import jax.numpy as jnp
 from jax.scipy.linalg import solve_triangular
 
 from flowmcmc.base import Array
-from flowmcmc.flows.em import covariance_cholesky, fit_mixture
+from flowmcmc.flows.em import fit_mixture
 from flowmcmc.flows.mixture import Mixture, from_cholesky
 from flowmcmc.ground.trees import is_nonconstant
 
 __all__ = [
     "Affine",
     "cholesky_by_qr",
+    "covariance_cholesky",
     "fit_base",
     "from_position",
     "identity_affine",
@@ -63,6 +64,17 @@ def standardise(rows: Array, weights: Array) -> tuple[Affine, Array]:
     correlation = (share * points).T @ points
     correlation = correlation + jnp.diag(is_constant.astype(rows.dtype))
     return Affine(loc, scale, covariance_cholesky(correlation, jnp.sum(weights))), points
+
+
+def covariance_cholesky(covariance: Array, count: Array) -> Array:
+    """Cholesky factor of a covariance shrunk to its diagonal, by a share that vanishes as `count` states outgrow d."""
+    dim = covariance.shape[0]
+    variances = jnp.diagonal(covariance)
+    pull = jnp.minimum(1.0, (dim / (dim + count)) ** 2).astype(covariance.dtype)
+    ridge = 1e-5 if covariance.dtype == jnp.float32 else 1e-9
+    floor = jnp.finfo(covariance.dtype).eps ** 2
+    diagonal = jnp.diag(pull * variances + ridge * variances + floor)
+    return jnp.linalg.cholesky((1 - pull) * covariance + diagonal)
 
 
 def cholesky_by_qr(weighted: Array, ridge: float) -> Array:

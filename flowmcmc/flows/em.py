@@ -7,46 +7,47 @@ M step, with responsibilities r_nk, N_k = sum_n r_nk and S the pooled within-com
 nu = 1 is a full covariance for each component; nu = d(d+1)/2, as many pseudo-states as a covariance has numbers,
 shrinks each towards the shared one (the MAP estimate under an inverse Wishart prior); nu = inf is one shared
 covariance. The number of components grows until held-out states stop gaining; then the three kinds of covariance are
-compared at the best number. Everything has a fixed shape, so that the fit can run inside compiled code.
-Seeding: greedy k-means++ (Arthur and Vassilvitskii 2007).
+compared at the best number. Seeding: greedy k-means++ (Arthur and Vassilvitskii 2007).
+
+All of it is NumPy in double precision; compiled code calls it back, so that nothing here is ever compiled.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
+import numpy as np
+from scipy.special import logsumexp
+from threadpoolctl import ThreadpoolController
 
 from flowmcmc.base import Array
-from flowmcmc.flows.mixture import Mixture, component_log_probs, from_cholesky, standard_mixture
+from flowmcmc.flows.mixture import Mixture
 
-__all__ = ["covariance_cholesky", "fit_mixture"]
+__all__ = ["HostMixture", "Rows", "component_log_densities", "fit_mixture", "search_mixture"]
 
 MAX_EM_STEPS = 30
 FINAL_EM_STEPS = 5
-SEARCH_ROWS = 2048  # rows in a chunk; the search uses one chunk, the final steps use all of them
+SEARCH_ROWS = 2048  # rows that the search looks at; the final steps use all of them
 MIN_SCORE_GAIN = 0.005  # nats per held-out state that a larger mixture must gain
 MIXTURE_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+PATIENCE = 3  # sizes in a row without a gain, after which no larger one is tried
 SEED_SCALE = 1e-3  # standard deviation of the seed components, so small that each row belongs to the nearest centre
+NEGLIGIBLE = 1e-12  # responsibilities below it are left out of sums over rows
 
 
-class Search(NamedTuple):
-    """State of the search: `stage`, sizes in a row without a gain, and the best mixture with its score and strength."""
+class HostMixture(NamedTuple):
+    """As `Mixture`, of NumPy arrays in double precision, all components in use."""
 
-    stage: Array
-    misses: Array
-    mixture: Mixture
-    score: Array
-    strength: Array
+    log_weights: np.ndarray
+    means: np.ndarray
+    cholesky: np.ndarray
+    inverse: np.ndarray
 
 
-class Moments(NamedTuple):
-    """Weighted moments of the rows about each component's current mean: `counts` (K,), `sums` (K, d), `products`
-    (K, d, d); and `log_prob`, the log density summed over rows."""
+class Rows(NamedTuple):
+    """States `points` (n, d) with positive `weights` (n,), doubles."""
 
-    counts: Array
-    sums: Array
-    products: Array
-    log_prob: Array
+    points: np.ndarray
+    weights: np.ndarray
 
 
 def fit_mixture(
@@ -58,7 +59,7 @@ def fit_mixture(
     start: Mixture,
     in_use: Array | int = 1,
 ) -> Mixture:
-    """Best mixture of at most K components, K the length of `start`'s arrays.
+    """Best mixture of at most K components, K the length of `start`'s arrays, from inside compiled code or not.
 
     Parameters
     ----------
@@ -73,141 +74,167 @@ def fit_mixture(
     in_use
         Components of an earlier fit to some of these rows: the search begins at the next smaller number.
     """
-    max_size, dim = start.means.shape
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), start)
+    seed = jax.random.bits(rng_key, (4,), "uint32")
+    everything = seed, points, weights, heldout, heldout_weights, start, in_use
+    return jax.pure_callback(fit_padded, shapes, *everything, vmap_method="sequential")
+
+
+def fit_padded(seed, points, weights, heldout, heldout_weights, start, in_use) -> Mixture:
+    """`search_mixture` on rows of which some are not in use; its components fill the first places of `start`'s."""
+    start = HostMixture(*map(np.asarray, start))
+    dtype, max_size = start.means.dtype, len(start.means)
+    rows, heldout_rows = as_rows(points, weights), as_rows(heldout, heldout_weights)
+    is_used = np.isfinite(start.log_weights)
+    first = HostMixture(*(leaf[is_used].astype(float) for leaf in start))
+    rng = np.random.default_rng(np.asarray(seed))
+    found = search_mixture(rng, rows, heldout_rows, first, max_size, int(in_use), dtype)
+    if found is first:
+        return Mixture(*start)  # type: ignore
+    # standard normals without weight fill the rest
+    size, dim = found.means.shape
+    eye = np.broadcast_to(np.eye(dim), (max_size - size, dim, dim))
+    rest = HostMixture(np.full(max_size - size, -np.inf), np.zeros((max_size - size, dim)), eye, eye)
+    return Mixture(*(np.concatenate(pair).astype(dtype) for pair in zip(found, rest)))  # type: ignore
+
+
+def as_rows(points, weights) -> Rows:
+    """The rows in use."""
+    weights = np.asarray(weights, float)
+    return Rows(np.asarray(points, float)[weights > 0], weights[weights > 0])
+
+
+@ThreadpoolController().wrap(limits=1, user_api="blas")  # threads would wait for one another longer than they compute
+def search_mixture(
+    rng: np.random.Generator,
+    rows: Rows,
+    heldout: Rows,
+    start: HostMixture,
+    max_size: int,
+    in_use: int = 1,
+    dtype: Any = float,
+) -> HostMixture:
+    """The mixture with the best held-out score, `start` itself if nothing beats it.
+
+    Parameters
+    ----------
+    rng
+        For seeding and for the rows the search looks at.
+    rows, heldout
+        What to fit, and what to choose by.
+    start
+        Of arrays without unused components.
+    max_size
+        The most components.
+    in_use
+        As in `fit_mixture`.
+    dtype
+        In which the mixture will be used: covariances stay invertible in it.
+    """
+    if not len(rows.points) or not len(heldout.points):
+        return start
+    dim = rows.points.shape[1]
+    order = rng.permutation(len(rows.points))[:SEARCH_ROWS]
+    few = Rows(rows.points[order], rows.weights[order])
+    shrunk = dim * (dim + 1) / 2
+    best, best_score, best_strength, misses = start, score(start, heldout), shrunk, 0
     sizes = [size for size in MIXTURE_SIZES if size < max_size] + [max_size]
-    # stages: `start` itself, each size, two more kinds of covariance, and the best mixture refined on all rows
-    size_of = jnp.array([1, *sizes, 1, 1, 1])
-    steps_of = jnp.array([0, *[MAX_EM_STEPS] * (len(sizes) + 2), FINAL_EM_STEPS])
-    shrunk = jnp.array(dim * (dim + 1) / 2, points.dtype)
-    strength_of = jnp.array([*[shrunk] * (1 + len(sizes)), jnp.inf, 1.0, jnp.nan], points.dtype)
-    keys = jax.random.split(rng_key, 1 + len(sizes))
-    order = jnp.argsort(jnp.where(weights > 0, jax.random.uniform(keys[0], weights.shape), 2.0))
-    rows, row_weights = split_into_chunks(points[order]), split_into_chunks(weights[order])
-
-    def body(search):
-        stage = search.stage
-        is_growing = (stage > 0) & (stage <= len(sizes))
-        is_last = stage == len(size_of) - 1
-        strength = jnp.where(is_last, search.strength, strength_of[stage])
-        mixture = jax.lax.cond(
-            is_growing,
-            lambda: seed_mixture(
-                keys[jnp.minimum(stage, len(sizes))], rows[0], row_weights[0], size_of[stage], max_size
-            ),
-            lambda: search.mixture,
-        )
-        num_chunks = jnp.where(is_last, len(rows), 1)
-        mixture = expectation_maximisation(rows, row_weights, num_chunks, mixture, strength, steps_of[stage])
-        score = weighted_mean(expectation(mixture, heldout)[1], heldout_weights)
-        is_better = score > search.score + jnp.where(is_growing & (stage > 1), MIN_SCORE_GAIN, 0.0)
-        misses = jnp.where(is_better | (stage <= 1), 0, search.misses + 1)
-        # after two sizes in a row without a gain, compare the kinds of covariance
-        following = jnp.where(is_growing & (misses >= 2), len(sizes) + 1, stage + 1)
-        following = jnp.where(stage == 0, jnp.maximum(jnp.sum(jnp.array(sizes) < in_use), 1), following)
-        found = Search(following, misses, mixture, score, strength)
-        kept = search._replace(stage=following, misses=misses)
-        return jax.tree.map(lambda new, old: jnp.where(is_better, new, old), found, kept)
-
-    first = Search(jnp.array(0), jnp.array(0), start, jnp.array(-jnp.inf, points.dtype), shrunk)
-    return jax.lax.while_loop(lambda search: search.stage < len(size_of), body, first).mixture
+    for size in sizes[max(0, sum(size < in_use for size in sizes) - 1) :]:
+        mixture = expectation_maximisation(few, seed_mixture(rng, few, size), shrunk, MAX_EM_STEPS, dtype)
+        found = score(mixture, heldout)
+        if found > best_score + (MIN_SCORE_GAIN if size > 1 else 0.0):
+            best, best_score, misses = mixture, found, 0
+        elif (misses := misses + (size > 1)) == PATIENCE:
+            break
+    for strength in (np.inf, 1.0):
+        mixture = expectation_maximisation(few, best, strength, MAX_EM_STEPS, dtype)
+        if (found := score(mixture, heldout)) > best_score:
+            best, best_score, best_strength = mixture, found, strength
+    refined = expectation_maximisation(rows, best, best_strength, FINAL_EM_STEPS, dtype)
+    # all rows tell more than those of the search, whose luck on the held-out rows would otherwise be kept
+    if best is start:
+        return refined if score(refined, heldout) > best_score else start
+    return refined if score(refined, heldout) > best_score - MIN_SCORE_GAIN else best
 
 
-def split_into_chunks(rows: Array) -> Array:
-    """Split rows into chunks (chunk, row, ...) of equal length, the last one padded with zeros."""
-    size = min(SEARCH_ROWS, len(rows))
-    num = -(-len(rows) // size)
-    padded = jnp.pad(rows, [(0, num * size - len(rows))] + [(0, 0)] * (rows.ndim - 1))
-    return padded.reshape(num, size, *rows.shape[1:])
+def component_log_densities(mixture: HostMixture, points: np.ndarray) -> np.ndarray:
+    """log pi_k + log N(x_n; m_k, C_k), shape (K, n)."""
+    constant = 0.5 * points.shape[1] * np.log(2 * np.pi)
+    found = []
+    for log_weight, mean, inverse in zip(mixture.log_weights, mixture.means, mixture.inverse):
+        white = inverse @ (points - mean).T
+        log_det = np.sum(np.log(np.diagonal(inverse)))
+        found.append(log_weight + log_det - constant - 0.5 * np.einsum("dn,dn->n", white, white))
+    return np.array(found)
 
 
-def expectation(mixture: Mixture, points: Array) -> tuple[Array, Array]:
-    """Responsibilities (n, K) and log densities (n,)."""
-    log_joint = jax.vmap(component_log_probs, (None, 0))(mixture, points)
-    log_prob = jax.nn.logsumexp(log_joint, axis=1)
-    return jnp.exp(log_joint - log_prob[:, None]), log_prob
+def score(mixture: HostMixture, rows: Rows) -> float:
+    """Mean log density of the rows, nats."""
+    log_density = logsumexp(component_log_densities(mixture, rows.points), axis=0)
+    return float(np.average(log_density, weights=rows.weights))
 
 
-def moments(means: Array, points: Array, weights: Array, responsibilities: Array, log_prob: Array) -> Moments:
-    """Moments about the current `means`, so near to the new ones that subtracting those loses little precision."""
-    r = responsibilities * weights[:, None]
-    centred = points[None] - means[:, None]
-    weighted = r.T[:, :, None] * centred
-    products = jnp.einsum("kni,knj->kij", weighted, centred)
-    total = jnp.sum(jnp.where(weights > 0, weights * log_prob, 0.0))
-    return Moments(jnp.sum(r, axis=0), jnp.sum(weighted, axis=1), products, total)
+def expectation_maximisation(rows: Rows, mixture: HostMixture, strength: float, max_steps: int, dtype) -> HostMixture:
+    """EM until the gain per state is below 1e-3 nats, at most `max_steps` steps."""
+    before = -np.inf
+    for _ in range(max_steps):
+        log_joint = component_log_densities(mixture, rows.points)
+        log_density = logsumexp(log_joint, axis=0)
+        mixture = maximisation(rows, np.exp(log_joint - log_density), strength, dtype)
+        now = np.average(log_density, weights=rows.weights)
+        if now - before < 1e-3:
+            break
+        before = now
+    return mixture
 
 
-def maximisation(means: Array, sums: Moments, strength: Array) -> Mixture:
-    """Weights, means and covariances given moments about `means`; `strength` is nu of the module's equation."""
-    counts = sums.counts
-    safe_counts = jnp.maximum(counts, 1e-6)
-    shift = sums.sums / safe_counts[:, None]
-    scatter = sums.products - counts[:, None, None] * shift[:, :, None] * shift[:, None, :]
-    shared = jnp.sum(scatter, axis=0) / jnp.sum(counts)
-    towards_shared = jnp.where(jnp.isinf(strength), 1.0, strength / (counts + strength))[:, None, None]
-    covariances = (1 - towards_shared) * scatter / safe_counts[:, None, None] + towards_shared * shared[None]
-    effective = jnp.where(jnp.isinf(strength), jnp.sum(counts), counts + strength)
-    cholesky = jax.vmap(covariance_cholesky)(covariances, effective)
-    return from_cholesky(jnp.log(counts / jnp.sum(counts)), means + shift, cholesky)
+def maximisation(rows: Rows, responsibilities: np.ndarray, strength: float, dtype=float) -> HostMixture:
+    """Weights, means and covariances given responsibilities (K, n); `strength` is nu of the module's equation."""
+    r = responsibilities * rows.weights
+    counts = r.sum(axis=1)
+    means, scatter = [], []
+    for share, count in zip(r, counts):
+        near = np.flatnonzero(share > NEGLIGIBLE * rows.weights)
+        points, weights = rows.points[near], share[near]
+        means.append(weights @ points / max(count, 1e-6))
+        centred = points - means[-1]
+        scatter.append((weights[:, None] * centred).T @ centred)
+    scatter, total = np.array(scatter), counts.sum()
+    shared = scatter.sum(axis=0) / total
+    if np.isinf(strength):
+        factors = np.broadcast_to(cholesky_factors(shared[None], np.array([total]), dtype), scatter.shape)
+    else:
+        covariances = (scatter + strength * shared) / (counts + strength)[:, None, None]
+        factors = cholesky_factors(covariances, counts + strength, dtype)
+    with np.errstate(divide="ignore"):
+        return HostMixture(np.log(counts / total), np.array(means), factors, np.linalg.inv(factors))
 
 
-def expectation_maximisation(points, weights, num_chunks, mixture, strength, max_steps) -> Mixture:
-    """EM on `num_chunks` chunks of rows until the gain per state is below 1e-3 nats, at most `max_steps` steps."""
-
-    def is_running(carry):
-        step, _, previous, current = carry
-        return (step < max_steps) & ~(current - previous < 1e-3)
-
-    def body(carry):
-        step, mixture, _, current = carry
-
-        def add(index, so_far):
-            here, share = points[index], weights[index]
-            return jax.tree.map(jnp.add, so_far, moments(mixture.means, here, share, *expectation(mixture, here)))
-
-        nothing = Moments(
-            *(jnp.zeros_like(leaf) for leaf in (mixture.log_weights, mixture.means, mixture.cholesky, current))
-        )
-        sums = jax.lax.fori_loop(0, num_chunks, add, nothing)
-        log_prob = sums.log_prob / jnp.sum(sums.counts)
-        return step + 1, maximisation(mixture.means, sums, strength), current, log_prob
-
-    low = jnp.array(-jnp.inf, points.dtype)
-    return jax.lax.while_loop(is_running, body, (0, mixture, low, low))[1]
+def cholesky_factors(covariances: np.ndarray, counts: np.ndarray, dtype) -> np.ndarray:
+    """Cholesky factors (K, d, d) of covariances that are shrunk to their diagonals, by a share that vanishes as the
+    `counts` (K,) of states outgrow d; NaN where that does not make them positive."""
+    dim, info = covariances.shape[1], np.finfo(dtype)
+    pull = np.minimum(1.0, (dim / (dim + counts)) ** 2)[:, None]
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
+    diagonal = (pull + (1e-5 if info.bits == 32 else 1e-9)) * variances + info.eps**2
+    shrunk = (1 - pull)[:, :, None] * covariances + diagonal[:, :, None] * np.eye(dim)
+    try:
+        return np.linalg.cholesky(shrunk)
+    except np.linalg.LinAlgError:
+        return np.full_like(shrunk, np.nan)
 
 
-def seed_mixture(rng_key: Array, points: Array, weights: Array, size: Array, max_size: int) -> Mixture:
+def seed_mixture(rng: np.random.Generator, rows: Rows, size: int) -> HostMixture:
     """Place `size` narrow components by greedy k-means++."""
-
-    def squared_distance(centre):
-        return jnp.sum((points - centre[None]) ** 2, axis=1)
-
-    def add(nearest, uniform):
-        cumulative = jnp.cumsum(weights * nearest)
-        candidates = jnp.sum(cumulative[None] <= uniform[:, None] * cumulative[-1], axis=1)
-        centres = points[jnp.minimum(candidates, len(points) - 1)]
-        distances = jax.vmap(lambda centre: jnp.minimum(nearest, squared_distance(centre)))(centres)
-        best = jnp.argmin(distances @ weights)
-        return distances[best], centres[best]
-
-    everywhere = jnp.full(len(points), 1e12, points.dtype)
-    _, centres = jax.lax.scan(add, everywhere, jax.random.uniform(rng_key, (max_size, 4), points.dtype))
-    log_weights = jnp.where(jnp.arange(max_size) < size, 0.0, -jnp.inf).astype(points.dtype)
-    unit = standard_mixture(max_size, points.shape[1], points.dtype)
-    return Mixture(log_weights, centres, SEED_SCALE * unit.cholesky, unit.inverse / SEED_SCALE)
-
-
-def covariance_cholesky(covariance: Array, count: Array) -> Array:
-    """Cholesky factor of a covariance shrunk to its diagonal, by a share that vanishes as `count` states outgrow d."""
-    dim = covariance.shape[0]
-    variances = jnp.diagonal(covariance)
-    pull = jnp.minimum(1.0, (dim / (dim + count)) ** 2).astype(covariance.dtype)
-    ridge = 1e-5 if covariance.dtype == jnp.float32 else 1e-9
-    floor = jnp.finfo(covariance.dtype).eps ** 2
-    diagonal = jnp.diag(pull * variances + ridge * variances + floor)
-    return jnp.linalg.cholesky((1 - pull) * covariance + diagonal)
-
-
-def weighted_mean(values: Array, weights: Array) -> Array:
-    """Weighted mean over the rows with a positive weight; NaN if there are none."""
-    return jnp.sum(jnp.where(weights > 0, weights * values, 0.0)) / jnp.sum(weights)
+    nearest, centres = np.full(len(rows.points), 1e12), []
+    for _ in range(size):
+        cumulative = np.cumsum(rows.weights * nearest)
+        chosen = np.searchsorted(cumulative, rng.random(4) * cumulative[-1], side="right")
+        candidates = rows.points[np.minimum(chosen, len(cumulative) - 1)]
+        distances = np.sum((rows.points - candidates[:, None]) ** 2, axis=2)
+        distances = np.minimum(nearest, distances)
+        best = np.argmin(distances @ rows.weights)
+        nearest = distances[best]
+        centres.append(candidates[best])
+    eye = np.broadcast_to(np.eye(rows.points.shape[1]), (size, rows.points.shape[1], rows.points.shape[1]))
+    return HostMixture(np.zeros(size), np.array(centres), SEED_SCALE * eye, eye / SEED_SCALE)

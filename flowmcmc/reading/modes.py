@@ -10,12 +10,10 @@ others: pass rarer modes to `mode_weights` yourself.
 """
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 
-from flowmcmc.flows.em import fit_mixture
-from flowmcmc.flows.mixture import Mixture, component_log_probs, standard_mixture
+from flowmcmc.flows.em import HostMixture, Rows, component_log_densities, search_mixture
 from flowmcmc.ground.conversions import as_key
 
 __all__ = ["find_modes"]
@@ -36,18 +34,18 @@ def find_modes(draws: np.ndarray, *, rng_key=0) -> np.ndarray:
     rng_key
         An int seed or JAX key; at most 6000 rows, picked with it, take part in the fit.
     """
-    key_rows, key_fit = jax.random.split(as_key(rng_key))
+    rng = np.random.default_rng(np.asarray(jax.random.key_data(as_key(rng_key))).ravel())
     scale = np.where(draws.std(0) > 0, draws.std(0), 1.0)
-    points = (draws - draws.mean(0)) / scale
-    points = jnp.asarray(points, jnp.result_type(float))
-    rows = points[jax.random.permutation(key_rows, len(points))[:MAX_CLUSTER_ROWS]]
-    rows, heldout = rows[len(rows) // 4 :], rows[: max(1, len(rows) // 4)]
-    start = standard_mixture(MAX_COMPONENTS, points.shape[1], points.dtype)
-    ones = jnp.ones(len(rows), points.dtype), jnp.ones(len(heldout), points.dtype)
-    mixture = jax.jit(fit_mixture)(key_fit, rows, ones[0], heldout, ones[1], start)
-    used = np.flatnonzero(np.exp(np.asarray(mixture.log_weights)) > 1e-3)
-    mixture = Mixture(*(leaf[used] for leaf in mixture))
-    log_joint = np.asarray(jax.jit(jax.vmap(component_log_probs, (None, 0)))(mixture, points), float)
+    points = np.asarray((draws - draws.mean(0)) / scale, float)
+    rows = points[rng.permutation(len(points))[:MAX_CLUSTER_ROWS]]
+    ones = np.ones(len(rows))
+    num_heldout = max(1, len(rows) // 4)
+    heldout, rows = (Rows(rows[part], ones[part]) for part in (slice(num_heldout), slice(num_heldout, None)))
+    dim = points.shape[1]
+    start = HostMixture(np.zeros(1), np.zeros((1, dim)), np.eye(dim)[None], np.eye(dim)[None])
+    mixture = search_mixture(rng, rows, heldout, start, MAX_COMPONENTS)
+    mixture = HostMixture(*(leaf[np.exp(mixture.log_weights) > 1e-3] for leaf in mixture))
+    log_joint = component_log_densities(mixture, points).T
     responsibilities = np.exp(log_joint - np.logaddexp.reduce(log_joint, axis=1, keepdims=True))
     _, mode_of = connected_components(overlap_matrix(responsibilities), directed=False)
     is_mode = (np.bincount(mode_of, weights=responsibilities.mean(axis=0)) >= MIN_WEIGHT)[mode_of]
