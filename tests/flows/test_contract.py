@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from scipy import integrate, stats
+from scipy.special import log_softmax
 from support.helpers import THRESHOLD
 
 from flowmcmc import (
@@ -59,24 +60,33 @@ def build(case):
     return constructor(position, num_components=num_components, defensive=defensive), position
 
 
+@jax.jit
+def normals(seed, index):
+    """As many as the largest leaf takes."""
+    return jax.random.normal(jax.random.fold_in(jax.random.key(seed), index), (1024,))
+
+
 def perturbed(params, amount, seed=0):
-    """Every float leaf moved; of the affine part and the mixture only what keeps them valid."""
+    """Every float leaf moved; of the affine part and the mixture only what keeps them valid.
+
+    By NumPy: a program for all leaves would compile for seconds.
+    """
 
     def noise(leaf, index):
-        key = jax.random.fold_in(jax.random.key(seed), index)
-        return amount * jax.random.normal(key, leaf.shape, leaf.dtype)
+        return amount * np.asarray(normals(seed, index))[: leaf.size].reshape(leaf.shape)
 
+    params = jax.tree.map(np.asarray, params)
     if isinstance(params, WarpedParams):
         return perturbed_warp(params, noise)
     loc, scale, cholesky = params.affine
-    lower = jnp.tril(noise(cholesky, 101), -1)
+    lower = np.tril(noise(cholesky, 101), -1)
     moved = params.affine._replace(
-        loc=loc + noise(loc, 102), scale=scale * jnp.exp(noise(scale, 103)), cholesky=cholesky + lower
+        loc=loc + noise(loc, 102), scale=scale * np.exp(noise(scale, 103)), cholesky=cholesky + lower
     )
     if isinstance(params, MarginalParams):
         log_weights, means, scales = params.marginals
-        log_weights = jax.nn.log_softmax(log_weights + noise(log_weights, 104), axis=1)
-        scales = scales * jnp.exp(noise(scales, 106))
+        log_weights = log_softmax(log_weights + noise(log_weights, 104), axis=1)
+        scales = scales * np.exp(noise(scales, 106))
         return MarginalParams(moved, Marginals(log_weights, means + 2 * noise(means, 105), scales))
     leaves, treedef = jax.tree.flatten(params.layers)
     layers = jax.tree.unflatten(treedef, [leaf + noise(leaf, i) for i, leaf in enumerate(leaves)])
@@ -85,9 +95,9 @@ def perturbed(params, amount, seed=0):
 
 def perturbed_mixture(mixture, noise):
     return base.from_cholesky(
-        jax.nn.log_softmax(noise(mixture.log_weights, 104)) if len(mixture.log_weights) > 1 else mixture.log_weights,
+        log_softmax(noise(mixture.log_weights, 104)) if len(mixture.log_weights) > 1 else mixture.log_weights,
         mixture.means + 2 * noise(mixture.means, 105),
-        mixture.cholesky + jnp.tril(noise(mixture.cholesky, 106), -1),
+        mixture.cholesky + np.tril(noise(mixture.cholesky, 106), -1),
     )
 
 
@@ -95,7 +105,7 @@ def perturbed_warp(params, noise):
     warp = params.warp
     return params._replace(
         loc=params.loc + noise(params.loc, 108),
-        scale=params.scale * jnp.exp(noise(params.scale, 109)),
+        scale=params.scale * np.exp(noise(params.scale, 109)),
         warp=perturbed_bend(warp, noise) if isinstance(warp, Bend) else perturbed_funnel(warp, noise),
         mixture=perturbed_mixture(params.mixture, noise),
     )
@@ -103,33 +113,34 @@ def perturbed_warp(params, noise):
 
 def perturbed_funnel(funnel, noise):
     """The driver keeps its scale and place: it comes first in the triangular part."""
-    index = jnp.arange(len(funnel.slopes))
+    index = np.arange(len(funnel.slopes))
     is_driver = index == funnel.driver
-    order = jnp.argsort(jnp.where(is_driver, -1, index))
-    back = jnp.argsort(order)
-    matrix = funnel.matrix[order][:, order] + jnp.tril(noise(funnel.matrix, 101), -1)
+    order = np.argsort(np.where(is_driver, -1, index))
+    back = np.argsort(order)
+    matrix = funnel.matrix[order][:, order] + np.tril(noise(funnel.matrix, 101), -1)
     matrix = matrix[back][:, back]
     return funnel._replace(
-        slopes=jnp.where(is_driver, 0.0, funnel.slopes + noise(funnel.slopes, 102)),
+        slopes=np.where(is_driver, 0.0, funnel.slopes + noise(funnel.slopes, 102)),
         shift=funnel.shift + noise(funnel.shift, 103),
         log_scale=funnel.log_scale + noise(funnel.log_scale, 107),
         matrix=matrix,
-        inverse=jnp.linalg.inv(matrix),
+        inverse=np.linalg.inv(matrix),
     )
 
 
 def perturbed_bend(bend, noise):
     """Drivers bend those that come after them alone."""
-    order = jnp.arange(len(bend.drivers))
-    rank = jnp.full(len(bend.shift), len(order)).at[bend.drivers].set(order)
-    cholesky = bend.cholesky + jnp.tril(noise(bend.cholesky, 101), -1)
+    order = np.arange(len(bend.drivers))
+    rank = np.full(len(bend.shift), len(order))
+    rank[bend.drivers] = order
+    cholesky = bend.cholesky + np.tril(noise(bend.cholesky, 101), -1)
     is_before = order[None] < rank[:, None]
     return bend._replace(
-        linear=bend.linear + jnp.where(is_before, noise(bend.linear, 102), 0.0),
-        quadratic=bend.quadratic + jnp.where(is_before, noise(bend.quadratic, 107), 0.0),
+        linear=bend.linear + np.where(is_before, noise(bend.linear, 102), 0.0),
+        quadratic=bend.quadratic + np.where(is_before, noise(bend.quadratic, 107), 0.0),
         shift=bend.shift + noise(bend.shift, 103),
         cholesky=cholesky,
-        inverse=jnp.linalg.inv(cholesky),
+        inverse=np.linalg.inv(cholesky),
     )
 
 
@@ -148,18 +159,14 @@ def fitted(flow, position):
     return flow.fit(jax.random.key(1), start, positions, ones(500), heldout, ones(200))
 
 
-def parameter_sets(flow, position):
-    fit, start = fitted(flow, position), flow.init(jax.random.key(0), position)
-    both = perturbed(fit, 0.3, 1)
-    both = both._replace(affine=fit.affine) if hasattr(fit, "affine") else both
-    return {"fitted": fit, "perturbed": perturbed(start, 0.3), "both": both}
-
-
 @cache
 def sets_of(case):
     """Compiled once for the tests in either precision."""
     flow, position = build(case)
-    return jax.jit(lambda: parameter_sets(flow, position))()
+    fit, start = jax.jit(lambda: (fitted(flow, position), flow.init(jax.random.key(0), position)))()
+    both = perturbed(fit, 0.3, 1)
+    both = both._replace(affine=fit.affine) if hasattr(fit, "affine") else both
+    return {"fitted": fit, "perturbed": perturbed(start, 0.3), "both": both}
 
 
 def flat(positions):
