@@ -12,7 +12,7 @@ import flowmcmc
 from flowmcmc.running.run import fetch_rows, keep_all, keep_info
 
 STARTS = jax.random.normal(jax.random.key(1), (10, 2)) + jnp.where(jnp.arange(10) % 2 == 0, 3.0, -3.0)[:, None]
-FLOW = flowmcmc.real_nvp(STARTS[0], num_layers=2, hidden=8, num_components=4)
+FLOW = flowmcmc.real_nvp(STARTS[0], num_layers=1, hidden=2, num_components=2)
 QUIET = {"progress_bar": False}
 ROOM = {"chunk_size": 12}  # one program for any number of rounds up to this
 

@@ -108,7 +108,7 @@ TARGETS = {
 def small_flow(name: str) -> Flow:
     """The same small flow for every test on a target, so that compiled programs are shared."""
     num_components = 2 if name == "mixture" else 1
-    return real_nvp(TARGETS[name].position, num_layers=2, hidden=8, num_components=num_components)
+    return real_nvp(TARGETS[name].position, num_layers=1, hidden=4, num_components=num_components)
 
 
 @cache
