@@ -140,5 +140,5 @@ def test_layers_that_are_asked_for_on_a_product_are_warmed_up_once(monkeypatch):
     monkeypatch.setattr("flowmcmc.flows.real_nvp", real_nvp)  # of the flows in the list those that are trained
     wells = lambda x: jnp.sum(-0.05 * x**4 - 0.4 * x**2)
     wide = flowmcmc.normal(jnp.zeros(2), scale=3.0)
-    result = flowmcmc.sample(0, wells, wide, optimizer=optax.adam(3e-3), **SMALL | {"num_warmup": 60})
+    result = flowmcmc.sample(0, wells, wide, optimizer=optax.adam(3e-3), local=blackjax.mala, **SMALL)
     assert tried == [result.settings["flow"]] == ["layers"]
