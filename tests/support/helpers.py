@@ -108,15 +108,15 @@ TARGETS = {
 def small_flow(name: str) -> Flow:
     """The same small flow for every test on a target, so that compiled programs are shared."""
     num_components = 2 if name == "mixture" else 1
-    return real_nvp(TARGETS[name].position, num_layers=1, hidden=4, num_components=num_components)
+    return real_nvp(TARGETS[name].position, num_layers=2, hidden=8, num_components=num_components)
 
 
 @cache
 def flow_params(name: str) -> dict[str, Any]:
     """Parameters of `small_flow`: as initialised, wrong (shifted and too narrow, layers scrambled), and trained."""
     flow, target = small_flow(name), TARGETS[name]
-    untrained = jax.jit(flow.init)(jax.random.key(1), target.position)
-    scrambled = jax.tree.map(lambda leaf: leaf + 0.1 * jnp.sin(jnp.arange(leaf.size)).reshape(leaf.shape), untrained)
+    untrained = jax.tree.map(np.asarray, jax.jit(flow.init)(jax.random.key(1), target.position))
+    scrambled = jax.tree.map(lambda leaf: leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape), untrained)
     wrong = scrambled._replace(
         affine=untrained.affine._replace(loc=untrained.affine.loc + 0.8, scale=untrained.affine.scale * 0.6),
         mixture=untrained.mixture,
