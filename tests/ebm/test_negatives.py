@@ -56,10 +56,9 @@ def in_latent_space():
     flow = real_nvp(POSITION, num_layers=2, hidden=4, num_components=2)
     params = jax.jit(flow.init)(jax.random.key(0), POSITION)
     leaves, treedef = jax.tree.flatten(params.layers)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = jax.jit(lambda leaves: [a + 0.15 * jax.random.normal(key, a.shape) for key, a in zip(keys, leaves)])(
-        leaves
-    )
+    keys = list(jax.random.split(jax.random.key(1), len(leaves)))
+    move = lambda leaves: [leaf + 0.15 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)]
+    leaves = jax.jit(move)(leaves)
     params = params._replace(
         layers=jax.tree.unflatten(treedef, leaves), affine=params.affine._replace(scale=jnp.array([0.7, 1.2]))
     )
