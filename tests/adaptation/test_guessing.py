@@ -116,8 +116,16 @@ def test_a_kernel_is_given_what_it_says_it_needs():
     assert set(needs_of(flowmcmc.jittered(flowmcmc.neutra(blackjax.mala, flow)))) == {"params", "scale"}
 
 
+WIDE = flowmcmc.normal(jnp.zeros(2), scale=3.0)
+
+
+def wells(x):
+    return jnp.sum(-0.05 * x**4 - 0.4 * x**2)
+
+
 def test_what_was_compiled_is_what_the_result_says():
-    result = flowmcmc.sample(0, lambda x: logdensity(x[0]), flowmcmc.normal(jnp.zeros(1), scale=5.0), **SMALL)
+    flow = flowmcmc.gaussian_mixture(jnp.zeros(2), num_components=4)  # more than there are modes: some are dropped
+    result = flowmcmc.sample(0, wells, WIDE, flow=flow, **SMALL)
     inside = result.algorithm.init(result.state.position).tuning
     assert jax.tree.all(jax.tree.map(lambda a, b: a is b or np.array_equal(a, b), inside, result.tuning))
 
@@ -133,7 +141,7 @@ def test_layers_that_are_asked_for_on_a_product_are_warmed_up_once(monkeypatch):
         return try_candidate(key, plan, candidates, already, index, start, particles)
 
     monkeypatch.setattr(warmup, "try_candidate", spy)
-    wells = lambda x: jnp.sum(-0.05 * x**4 - 0.4 * x**2)
-    wide = flowmcmc.normal(jnp.zeros(2), scale=3.0)
-    result = flowmcmc.sample(0, wells, wide, optimizer=optax.adam(3e-3), **SMALL | {"num_warmup": 60})
+    real_nvp = lambda position, **_: flowmcmc.real_nvp(position, num_layers=1, hidden=2, num_components=1)
+    monkeypatch.setattr("flowmcmc.flows.real_nvp", real_nvp)  # of the flows in the list those that are trained
+    result = flowmcmc.sample(0, wells, WIDE, optimizer=optax.adam(3e-3), local=blackjax.mala, **SMALL)
     assert tried == [result.settings["flow"]] == ["layers"]

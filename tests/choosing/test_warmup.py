@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.tree_util import Partial
 from support.targets import funnel, two_modes
 
 import flowmcmc
 from flowmcmc.adaptation.rounds import Tuning
 from flowmcmc.choosing import warmup
-from flowmcmc.choosing.candidates import LOCAL, Candidate, Outlook
+from flowmcmc.choosing.candidates import LOCAL, Candidate, Outlook, default_candidates
 from flowmcmc.choosing.price import BlockStats
 from flowmcmc.choosing.warmup import WarmUpPlan, warm_up
 from flowmcmc.running.run import keep_info
@@ -26,17 +27,19 @@ def starts(num: int = 20):
     return 3 * sign + jax.random.normal(jax.random.key(5), (num, 2))
 
 
-def test_a_mixture_that_fits_is_enough():
+def small_candidates(position):
+    layers = flowmcmc.real_nvp(position, num_layers=1, hidden=2, num_components=1)
+    mixture = Candidate("mixture", flowmcmc.gaussian_mixture(position, num_components=2), LOCAL)
+    return [mixture, Candidate("layers", layers, flowmcmc.neutra(blackjax.mala, layers), price=10.0)]
+
+
+@pytest.mark.parametrize("candidates", [small_candidates, pytest.param(default_candidates, marks=pytest.mark.slow)])
+def test_a_mixture_that_fits_is_enough(monkeypatch, candidates):
+    monkeypatch.setattr(sys.modules["flowmcmc.choosing.request"], "default_candidates", candidates)
     result = flowmcmc.sample(0, two_modes, starts(), **OPTIONS)
     assert result.settings["flow"] == "mixture"
     assert result.settings["num_warmup"] == 14 == result.datatree.warmup_history.sizes["round"]
     assert result.params.layers is None
-
-
-def small_candidates(position):
-    layers = flowmcmc.real_nvp(position, num_layers=2, hidden=8)
-    mixture = Candidate("mixture", flowmcmc.gaussian_mixture(position), LOCAL)
-    return [mixture, Candidate("layers", layers, flowmcmc.neutra(blackjax.mala, layers), price=10.0)]
 
 
 def set_numbers(monkeypatch, **numbers):
@@ -59,22 +62,23 @@ def test_layers_are_tried_when_it_does_not_and_taken_if_they_pay(monkeypatch, mi
 
 def test_chains_memory_and_step_size_go_on(monkeypatch):
     set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1, STILL_LEARNING=np.inf, MIN_EFFICIENCY_RATIO=0.0)
-    states = []
-
-    def keep(state, info):
-        jax.debug.callback(lambda *counts: states.append(sum(map(int, counts))), *counts_of(state))
-        return keep_info(state, info)
-
-    warm = warm_all(small_candidates(jnp.zeros(2)), keep)
+    REMEMBERED.clear()
+    warm = warm_all(small_candidates(jnp.zeros(2)))
     assert warm.candidate == 1 and not warm.is_partial and len(warm.trace.info.step_size) == 14
     # the starts and the states of all rounds
-    assert max(states) == 20 + 14 * 20
+    assert max(REMEMBERED) == 20 + 14 * 20
     first, second = warm.trace.info.step_size[6:8]
     assert 0.3 < second / first < 3
 
 
-def counts_of(state):
-    return state.training.seen.count, state.training.heldout.count
+REMEMBERED = []  # how many states, in each round
+
+
+def keep(state, info):
+    """One function for all tests, so that they share their programs."""
+    counts = state.training.seen.count, state.training.heldout.count
+    jax.debug.callback(lambda *counts: REMEMBERED.append(sum(map(int, counts))), *counts)
+    return keep_info(state, info)
 
 
 def make_sampler(candidate):
@@ -85,7 +89,7 @@ def make_frozen(candidate):
     return flowmcmc.freeze(two_modes, blackjax.mala, candidate.flow, Tuning((), jnp.zeros(()), ()))
 
 
-def warm_all(candidates, keep):
+def warm_all(candidates):
     plan = WarmUpPlan(make_sampler, make_frozen, 20, 0.65, keep, False)
     return warm_up(jax.random.key(0), plan, candidates, starts(), None)
 
@@ -101,7 +105,7 @@ def test_layers_train_on_while_they_learn_and_are_ahead(monkeypatch, loss_of_lay
     losses = iter(2 * [2.0] + 20 * [loss_of_layers])  # the mixture's is asked for twice
     monkeypatch.setattr(warmup, "block_stats", lambda trace: BlockStats(0.1, 99, False, 1.0, next(losses)))
     set_numbers(monkeypatch, STARVED=1.0)
-    warm = warm_all(small_candidates(jnp.zeros(2)), keep_info)
+    warm = warm_all(small_candidates(jnp.zeros(2)))
     assert len(warm.trace.info.step_size) == 7 + blocks * 7
 
 
@@ -109,7 +113,7 @@ def test_layers_train_on_while_they_learn_and_are_ahead(monkeypatch, loss_of_lay
 def test_some_wait_is_not_worth_layers_if_most_proposals_are_accepted(monkeypatch, rate, longest, rounds):
     monkeypatch.setattr(warmup, "block_stats", lambda trace: BlockStats(rate, longest, False, 0.0, 1.0))
     set_numbers(monkeypatch, STARVED=1.0)
-    warm = warm_all(small_candidates(jnp.zeros(2)), keep_info)
+    warm = warm_all(small_candidates(jnp.zeros(2)))
     assert len(warm.trace.info.step_size) == rounds
 
 
@@ -159,14 +163,19 @@ def draws(key, shape):
     return jax.random.normal(jax.random.key(key), shape)
 
 
-def try_both(monkeypatch, num_components):
+def either(which, x):
+    """One density for two, so that they share their programs."""
+    return jnp.where(which == 0, two_modes(x), funnel(x))
+
+
+def try_both(monkeypatch):
     """A mixture is never enough, and there are no layers."""
     set_numbers(monkeypatch, ENOUGH=1.1, OFTEN=1.1)
 
     def candidates(position):
         mixture, funnel = (
-            flowmcmc.gaussian_mixture(position, num_components=num_components),
-            flowmcmc.funnel_mixture(position),
+            flowmcmc.gaussian_mixture(position, num_components=2),
+            flowmcmc.funnel_mixture(position, num_components=2),
         )
         ridges = {"min_first_gain": 0.03, "follows_ridges": True, "price": 2.0}
         return [Candidate("mixture", mixture, LOCAL), Candidate("funnel", funnel, LOCAL, **ridges)]
@@ -175,21 +184,21 @@ def try_both(monkeypatch, num_components):
 
 
 def test_a_flow_that_does_not_fit_better_takes_no_round(monkeypatch):
-    try_both(monkeypatch, num_components=4)
+    try_both(monkeypatch)
     starts = 3 * jnp.where(jnp.arange(40) % 3 > 0, 1.0, -1.0)[:, None] + draws(6, (40, 2))
-    result = flowmcmc.sample(0, two_modes, starts, num_warmup=60, num_samples=20, **QUIET)
+    result = flowmcmc.sample(0, Partial(either, jnp.array(0)), starts, num_warmup=60, num_samples=20, **QUIET)
     assert result.settings["flow"] == "mixture"
     assert result.settings["num_warmup"] == 21
 
 
 @pytest.mark.parametrize("nth", [1, 3])
 def test_ctrl_c_in_the_second_flow_keeps_what_there_is(monkeypatch, interrupt, nth):
-    try_both(monkeypatch, num_components=2)
+    try_both(monkeypatch)
     v = 3 * draws(8, (40, 1))
-    starts = jnp.concatenate([v, draws(7, (40, 2)) * jnp.exp(v / 2)], axis=1)
+    starts = jnp.concatenate([v, draws(7, (40, 1)) * jnp.exp(v / 2)], axis=1)
     interrupt(5 + nth)
     with pytest.warns(UserWarning, match=f"interrupted after {5 * (nth - 1)} of 21 rounds"):
-        result = flowmcmc.sample(0, funnel, starts, num_warmup=60, num_samples=20, **QUIET)
+        result = flowmcmc.sample(0, Partial(either, jnp.array(1)), starts, num_warmup=60, num_samples=20, **QUIET)
     assert result.settings["partial"] and result.trace is None
     assert len(result.warmup.info.step_size) == 21 + 5 * (nth - 1)
 
@@ -202,7 +211,7 @@ def test_what_the_states_promise_is_tried_though_a_flow_is_enough(monkeypatch):
     rounds = {}
     for outlook in Outlook:
         candidates = [first, same._replace(outlook=lambda evidence, outlook=outlook: outlook), second]
-        rounds[outlook] = len(warm_all(candidates, keep_info).trace.info.step_size)
+        rounds[outlook] = len(warm_all(candidates).trace.info.step_size)
     assert rounds == {Outlook.NONE: 7, Outlook.FAIR: 7, Outlook.BETTER: 14}
 
 
@@ -217,8 +226,8 @@ def test_ctrl_c_while_the_next_flow_is_compiled_loses_no_round(monkeypatch):
 
     monkeypatch.setattr(warmup, "try_candidate", interrupted)
     with pytest.warns(UserWarning, match="interrupted before the next flow"):
-        warm = warm_all(small_candidates(jnp.zeros(2)), keep_info)
+        warm = warm_all(small_candidates(jnp.zeros(2)))
     assert warm.is_partial and warm.candidate == 0 and len(warm.trace.info.step_size) == 7
     monkeypatch.setattr(warmup, "try_candidate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        warm_all(small_candidates(jnp.zeros(2)), keep_info)
+        warm_all(small_candidates(jnp.zeros(2)))

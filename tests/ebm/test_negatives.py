@@ -54,10 +54,11 @@ def flow_assisted(num_components=2, **options):
 def in_latent_space():
     """MALA behind a flow with layers of random weights, neither the identity nor anything like the model."""
     flow = real_nvp(POSITION, num_layers=2, hidden=4, num_components=2)
-    params = flow.init(jax.random.key(0), POSITION)
+    params = jax.jit(flow.init)(jax.random.key(0), POSITION)
     leaves, treedef = jax.tree.flatten(params.layers)
-    keys = jax.random.split(jax.random.key(1), len(leaves))
-    leaves = [leaf + 0.15 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)]
+    keys = list(jax.random.split(jax.random.key(1), len(leaves)))
+    move = lambda leaves: [leaf + 0.15 * jax.random.normal(key, leaf.shape) for key, leaf in zip(keys, leaves)]
+    leaves = jax.jit(move)(leaves)
     params = params._replace(
         layers=jax.tree.unflatten(treedef, leaves), affine=params.affine._replace(scale=jnp.array([0.7, 1.2]))
     )
@@ -244,7 +245,7 @@ def test_jarzynski_without_its_weights_is_found_out():
 
 def test_jarzynski_remembers_the_density_that_last_moved_the_walkers():
     negatives = walkers(0.7, num_walkers=50)
-    state = negatives.init(jax.random.key(0), partial(MODEL.logdensity, EARLIER), NO_DATA)
+    state = jax.jit(lambda key: negatives.init(key, partial(MODEL.logdensity, EARLIER), NO_DATA))(jax.random.key(0))
     np.testing.assert_allclose(state.logdensity, jax.vmap(MODEL.tilt.log_prob)(state.sampler.position), rtol=1e-12)
     step = jax.jit(
         lambda theta, state: negatives.step(jax.random.key(1), state, partial(MODEL.logdensity, theta), ())[2]
@@ -282,7 +283,7 @@ def identity(rng_key):
 def updates(negatives, num, batch):
     """Initial state, and what each update returned."""
     step = jax.jit(lambda key, state: negatives.step(key, state, MODEL.logdensity, batch))
-    state = first = negatives.init(jax.random.key(0), MODEL.logdensity, batch)
+    state = first = jax.jit(lambda key: negatives.init(key, MODEL.logdensity, batch))(jax.random.key(0))
     returned = []
     for index in range(num):
         returned.append(step(jax.random.key(index), state))
@@ -472,7 +473,8 @@ def test_the_energy_penalty_is_the_mean_squared_energy_of_both():
     plain, penalised = (maximum_likelihood(MODEL, negatives, energy_penalty=penalty).loss for penalty in (0.0, 0.1))
     both = jax.jit(lambda *args: (plain(*args)[0], penalised(*args)[0]))
     losses = both(jax.random.key(1), THETA, (), (), data)
-    positions, weights, _, _ = negatives.step(jax.random.key(1), (), partial(MODEL.logdensity, THETA), data)
+    draw = jax.jit(lambda key: negatives.step(key, (), partial(MODEL.logdensity, THETA), data)[:2])
+    positions, weights = draw(jax.random.key(1))
     energies = jax.vmap(MODEL.energy, (None, 0))
     squares = jnp.mean(energies(THETA, data) ** 2) + jnp.sum(weights * energies(THETA, positions) ** 2)
     np.testing.assert_allclose(losses[1] - losses[0], 0.1 * squares, rtol=1e-10)

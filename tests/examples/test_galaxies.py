@@ -73,7 +73,7 @@ def test_permuting_labels_changes_nothing(position, permutation):
 
 def test_logdensity_keeps_the_input_dtype(position):
     single = jax.tree.map(lambda x: x.astype(jnp.float32), position)
-    value, gradient = jax.value_and_grad(galaxies.logdensity)(single)
+    value, gradient = jax.jit(jax.value_and_grad(galaxies.logdensity))(single)
     assert {x.dtype for x in jax.tree.leaves((value, gradient))} == {jnp.dtype("float32")}
     assert value == pytest.approx(float(galaxies.logdensity(position)), rel=1e-5)
 
@@ -88,9 +88,9 @@ def test_labelling_names_the_ordering():
 
 
 def test_starts_cover_the_labellings_and_have_finite_gradients():
-    starts = galaxies.starting_positions(jax.random.key(0), 100)
+    starts = jax.jit(galaxies.starting_positions, static_argnums=1)(jax.random.key(0), 100)
     assert galaxies.labelling(np.asarray(starts["mu"])).tolist() == [i % 6 for i in range(100)]
-    values, gradients = jax.vmap(jax.value_and_grad(galaxies.logdensity))(starts)
+    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(galaxies.logdensity)))(starts)
     assert all(np.isfinite(x).all() for x in jax.tree.leaves((values, gradients)))
     # Overdispersed: wider than the posterior, whose middle mean has standard deviation 0.3.
     assert np.sort(starts["mu"], axis=1)[:, 1].std() > 0.6

@@ -18,6 +18,14 @@ from flowmcmc import (
 TRAINED = {"nvp": partial(real_nvp, num_layers=4, hidden=8), "spline": partial(spline_flow, num_layers=4, hidden=8)}
 
 
+def both_passes(flow, params, num_draws):
+    """Draws, their log density, and the same computed from the draws by another program."""
+    keys = jax.random.split(jax.random.key(2), num_draws)
+    draws, log_q = jax.jit(jax.vmap(flow.sample_and_log_prob, (0, None)))(keys, params)
+    again = jax.jit(jax.vmap(flow.log_prob, (None, 0)))(params, draws)
+    return jax.tree.map(np.asarray, (draws, log_q, again))
+
+
 @pytest.mark.parametrize("num_components", [1, 4])
 @pytest.mark.parametrize("kind", TRAINED)
 def test_float32_passes_agree_after_training(kind, num_components):
@@ -54,9 +62,7 @@ def test_float32_passes_agree_after_training(kind, num_components):
 
     params, losses = train()
     assert losses[-1] < losses[0] - 0.05
-    keys = jax.random.split(jax.random.key(2), 5000)
-    draws, log_q = jax.vmap(flow.sample_and_log_prob, (0, None))(keys, params)
-    again = jax.vmap(flow.log_prob, (None, 0))(params, draws)
+    draws, log_q, again = both_passes(flow, params, 5000)
     assert {leaf.dtype for leaf in jax.tree.leaves((params, losses, draws, log_q, again))} == {jnp.dtype("float32")}
     error = np.abs(log_q - again)
     assert np.median(error) < 1e-5
@@ -76,17 +82,15 @@ def test_scales_far_apart_are_handled_by_fit():
         }
         flow = real_nvp(position, num_layers=2, hidden=8, num_components=2, defensive=0.0)
         ones = jnp.ones(1000, dtype)
-        params = jax.jit(flow.fit)(
-            jax.random.key(0), flow.init(jax.random.key(1), position), positions, ones, positions, ones
-        )
-        draws, log_q = jax.vmap(flow.sample_and_log_prob, (0, None))(jax.random.split(jax.random.key(2), 2000), params)
+        start = jax.jit(flow.init)(jax.random.key(1), position)
+        params = jax.jit(flow.fit)(jax.random.key(0), start, positions, ones, positions, ones)
+        draws, log_q, again = both_passes(flow, params, 2000)
         assert np.std(draws["large"]) == pytest.approx(1e6, rel=0.1)
         assert np.mean(draws["large"]) == pytest.approx(3e6, rel=0.1)
         assert np.std(draws["small"], axis=0) == pytest.approx([1e-6, 1e-6], rel=0.1)
         log_p = stats.norm.logpdf(draws["large"], 3e6, 1e6) + stats.norm.logpdf(draws["small"], 0, 1e-6).sum(1)
         assert np.isfinite(log_q).all()
         assert np.abs(log_p - log_q).mean() < 0.2
-        again = jax.vmap(flow.log_prob, (None, 0))(params, draws)
         assert np.abs(log_q - again).max() < 1e-4
 
 

@@ -125,7 +125,7 @@ def test_fresh_functions_do_not_fill_the_memory():
 
     def fresh(index):
         data = jnp.full(100_000, float(index))
-        return lambda x: -jnp.sum((x[0] - data) ** 2)
+        return lambda x: jax.lax.dynamic_slice(data, (0,), (1,))[0]  # the least that there is to compile
 
     for index in range(100):
         compile_for(evaluate, fresh(index))(jnp.zeros(1))

@@ -41,6 +41,15 @@ def result():
     return start()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def collections_are_quick(result):
+    """Garbage is collected after each block: what other tests have left is not searched every time."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
 @pytest.fixture(scope="module")
 def in_memory(result):
     return result.more(200, progress_bar=False).datatree
@@ -68,10 +77,10 @@ def test_draws_are_those_of_more_and_read_when_asked_for(tmp_path, result, in_me
     assert tree.attrs["partial"] == 0 and tree.attrs["num_samples"] == 50
     assert set(tree.children) == set(result.datatree.children)
     assert {p.name for p in tmp_path.iterdir()} == {"config.json", "draws.zarr", "state-000000050"}
-    assert_first(draw(result, 160, tmp_path, block=40), in_memory, 160)
+    assert_first(draw(result, 100, tmp_path, block=40), in_memory, 100)
     again = draw(result, 20, tmp_path)  # fewer than there are
-    assert_first(again, in_memory, 160)
-    assert_first(az.from_zarr(tmp_path / "draws.zarr"), in_memory, 160)
+    assert_first(again, in_memory, 100)
+    assert_first(az.from_zarr(tmp_path / "draws.zarr"), in_memory, 100)
     assert "mode 0" in str(flowmcmc.summary(again.isel(draw=slice(None, None, 4))))
 
 
@@ -87,7 +96,7 @@ def test_memory_holds_one_block(tmp_path, result, monkeypatch):
     tracemalloc.start()
     gc.disable()  # what is left to chance
     try:
-        draw(result, 8000, tmp_path, block=1000)
+        draw(result, 3200, tmp_path, block=400)
     finally:
         gc.enable()
         tracemalloc.stop()
@@ -99,12 +108,20 @@ class Killed(BaseException):
     """What no code of the library catches."""
 
 
+@pytest.fixture(scope="module")
+def thirty(tmp_path_factory, result):
+    """A folder with 30 draws, in one whole block and one half."""
+    folder = tmp_path_factory.mktemp("thirty")
+    draw(result, 30, folder)
+    return folder
+
+
 @pytest.mark.parametrize("where", ["within a group", "between groups", "before the state", "before it counts", "after"])
-def test_a_block_half_written_is_not_seen_and_overwritten(tmp_path, result, in_memory, monkeypatch, where):
+def test_a_block_half_written_is_not_seen_and_overwritten(tmp_path, result, in_memory, thirty, monkeypatch, where):
     import xarray as xr
     import zarr
 
-    draw(result, 30, tmp_path)
+    shutil.copytree(thirty, tmp_path, dirs_exist_ok=True)
     owner, name, nth = {
         "within a group": (zarr.Array, "__setitem__", 3),
         "between groups": (xr.Dataset, "to_zarr", 2),
@@ -122,10 +139,10 @@ def test_a_block_half_written_is_not_seen_and_overwritten(tmp_path, result, in_m
 
     with monkeypatch.context() as patch, pytest.raises(Killed):
         patch.setattr(owner, name, killed)
-        draw(result, 70, tmp_path)
+        draw(result, 60, tmp_path)
     seen = xr.open_datatree(tmp_path / "draws.zarr", engine="zarr")
     assert_first(seen, in_memory, 40 if where == "after" else 30)
-    assert_first(draw(result, 70, tmp_path), in_memory, 70)
+    assert_first(draw(result, 60, tmp_path), in_memory, 60)
 
 
 @pytest.mark.slow
@@ -156,13 +173,13 @@ def test_killed_at_any_moment(tmp_path):
 def test_ctrl_c_leaves_what_there_is_marked(tmp_path, result, in_memory, interrupt, monkeypatch, nth):
     interrupt(nth)  # before the first draw, between blocks, within the second
     with pytest.warns(UserWarning, match="interrupted after"):
-        part = draw(result, 160, tmp_path, block=40)
+        part = draw(result, 90, tmp_path, block=40)
     monkeypatch.undo()
     done = part.posterior.sizes["draw"]
     assert part.attrs["partial"] == 1 and {1: done == 0, 9: done == 40, 11: 40 < done < 80}[nth]
     assert_first(part, in_memory, done)
-    whole = draw(result, 160, tmp_path, block=40)
-    assert_first(whole, in_memory, 160)
+    whole = draw(result, 90, tmp_path, block=40)
+    assert_first(whole, in_memory, 90)
     assert whole.attrs["partial"] == 0
 
 

@@ -21,10 +21,10 @@ def neck_log_prob(x):
 def misfit(flow, train, heldout, truth, where):
     """Parameters fitted to `train`, and log p - log q at the rows of `where`."""
     ones = jnp.ones(len(train))
-    params = jax.jit(flow.fit)(
-        jax.random.key(1), flow.init(jax.random.key(0), train[0]), train, ones, heldout, ones[: len(heldout)]
-    )
-    return params, truth(np.asarray(where)) - np.asarray(jax.vmap(flow.log_prob, (None, 0))(params, jnp.asarray(where)))
+    start = jax.jit(flow.init)(jax.random.key(0), train[0])
+    params = jax.jit(flow.fit)(jax.random.key(1), start, train, ones, heldout, ones[: len(heldout)])
+    log_q = jax.jit(jax.vmap(flow.log_prob, (None, 0)))(params, jnp.asarray(where))
+    return params, truth(np.asarray(where)) - np.asarray(log_q)
 
 
 def valley(key, width=0.3):

@@ -115,8 +115,8 @@ def small_flow(name: str) -> Flow:
 def flow_params(name: str) -> dict[str, Any]:
     """Parameters of `small_flow`: as initialised, wrong (shifted and too narrow, layers scrambled), and trained."""
     flow, target = small_flow(name), TARGETS[name]
-    untrained = jax.jit(flow.init)(jax.random.key(1), target.position)
-    scrambled = jax.tree.map(lambda leaf: leaf + 0.1 * jnp.sin(jnp.arange(leaf.size)).reshape(leaf.shape), untrained)
+    untrained = jax.tree.map(np.asarray, jax.jit(flow.init)(jax.random.key(1), target.position))
+    scrambled = jax.tree.map(lambda leaf: leaf + 0.1 * np.sin(np.arange(leaf.size)).reshape(leaf.shape), untrained)
     wrong = scrambled._replace(
         affine=untrained.affine._replace(loc=untrained.affine.loc + 0.8, scale=untrained.affine.scale * 0.6),
         mixture=untrained.mixture,

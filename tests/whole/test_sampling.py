@@ -21,8 +21,17 @@ def test_modes_are_weighed_within_their_error(result):
 
 
 def test_same_seed_same_draws(result):
-    again = flowmcmc.sample(0, result.logdensity_fn, jax.tree.map(lambda x: x[0], result.warmup.position), **SMALL)
-    twice = flowmcmc.sample(0, result.logdensity_fn, jax.tree.map(lambda x: x[0], result.warmup.position), **SMALL)
+    starts = jax.tree.map(lambda x: x[0], result.warmup.position)
+    again = flowmcmc.sample(0, result.logdensity_fn, starts, flow=result.flow, keep_warmup=True, **SMALL)
+    twice = flowmcmc.sample(0, result.logdensity_fn, starts, flow=result.flow, keep_warmup=True, **SMALL)
+    jax.tree.map(np.testing.assert_array_equal, again.trace, twice.trace)
+
+
+@pytest.mark.slow
+def test_same_seed_same_draws_whatever_the_flow(result):
+    starts = jax.tree.map(lambda x: x[0], result.warmup.position)
+    again = flowmcmc.sample(0, result.logdensity_fn, starts, **SMALL)
+    twice = flowmcmc.sample(0, result.logdensity_fn, starts, **SMALL)
     jax.tree.map(np.testing.assert_array_equal, again.trace, twice.trace)
 
 
@@ -32,6 +41,7 @@ KERNELS = {
     "barker": {"local": blackjax.barker},
     "random walk": {"local": blackjax.additive_step_random_walk.normal_random_walk, "target_acceptance_rate": 0.3},
     "isir, pool loss": {
+        "local": blackjax.mala,
         "flow_kernel": partial(flowmcmc.isir, num_proposals=8),
         "loss": flowmcmc.losses.mixture((0.6, flowmcmc.losses.pool_forward_kl), (0.4, flowmcmc.losses.reverse_kl)),
     },
