@@ -7,7 +7,8 @@ Start with `sample` and `summary`. The core in reading order: ``base``, ``kernel
 from flowmcmc import losses
 from flowmcmc.adaptation.adaptive import adaptive
 from flowmcmc.adaptation.fit import fit_flow
-from flowmcmc.adaptation.rounds import Tuning, freeze
+from flowmcmc.adaptation.frozen import freeze
+from flowmcmc.adaptation.rounds import Tuning
 from flowmcmc.base import Bijection, Flow
 from flowmcmc.bridges.constraints import constrained
 from flowmcmc.flows import bent_mixture, funnel_mixture, gaussian_mixture, marginal_mixtures, real_nvp, spline_flow

@@ -44,7 +44,10 @@ def parser() -> argparse.ArgumentParser:
     common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
     common.add_argument("--seed", type=int, help=f"(default {COMMON['seed']})")
     for name, what in zip(COUNTS, ("", "rounds ", "draws per chain ")):
-        default = " in the demo, else ".join(str(number) for number in dict.fromkeys((OF_DEMO[name], OF_SAMPLE[name])))
+        default = " in the demo, else ".join(
+            "until there are enough" if number is None else str(number)
+            for number in dict.fromkeys((OF_DEMO[name], OF_SAMPLE[name]))
+        )
         common.add_argument(f"--{name.replace('_', '-')}", type=int, help=f"{what}(default {default})")
     common.add_argument("--output", type=Path, help=f"folder (default {COMMON['output']})")
     top = argparse.ArgumentParser(prog="flowmcmc", description=__doc__, parents=[common])

@@ -52,6 +52,17 @@ class SampleResult:
         """Trained flow parameters."""
         return self.tuning.params
 
+    @property
+    def evaluations(self) -> dict[str, int]:
+        """Evaluations of the density (with its gradient or without: that counts one) in the ``search`` from a density,
+        in ``warmup`` and while ``drawing``. What a training loss evaluates is not among them."""
+        drawn = () if self.trace is None else (self.trace.info,)
+        count = lambda *infos: sum(
+            int(np.sum(info.num_local_evaluations)) + int(np.sum(info.num_flow_evaluations)) for info in infos
+        )
+        search = self.settings["search_evaluations"]
+        return {"search": search, "warmup": count(self.warmup.info.round), "drawing": count(*drawn)}
+
     @cached_property
     def datatree(self):
         """The run as an arviz DataTree, see `to_datatree`."""
@@ -78,6 +89,7 @@ class SampleResult:
         state, new = run(self.rng_key, self.algorithm, self.state, num_samples, **how)
         seconds = self.settings["sampling_seconds"] + time.perf_counter() - began
         known = {"num_samples": wanted, "partial": int(state.round < wanted), "sampling_seconds": seconds}
+        known["stopped"] = "num_samples" if state.round == wanted else "interrupted"
         trace = jax.tree.map(lambda old, fresh: np.concatenate([old, fresh]), self.trace, new)
         return replace(self, state=state, trace=trace, settings=self.settings | known)
 

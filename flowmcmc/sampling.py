@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -11,11 +10,16 @@ import optax
 from jax.sharding import Mesh
 
 from flowmcmc.adaptation.batch import Loss, forward_kl
-from flowmcmc.adaptation.rounds import with_tuning
+from flowmcmc.adaptation.frozen import with_tuning
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
+from flowmcmc.choosing.calibration import MIN_ESS, NUM_SAMPLES
+from flowmcmc.choosing.goal import ALL_DRAWN, ENOUGH_DRAWN, Goal, draw_towards
+from flowmcmc.choosing.price import NOTHING_TRIED
 from flowmcmc.choosing.request import Request, check_request, check_target
 from flowmcmc.choosing.start import find_start
 from flowmcmc.choosing.warmup import WarmUp, WarmUpPlan, warm_up
+from flowmcmc.ground.arguments import check_limits
+from flowmcmc.ground.budget import Budget
 from flowmcmc.ground.checks import check_density, check_positions, check_start
 from flowmcmc.ground.conversions import as_key
 from flowmcmc.ground.devices import shard_chains
@@ -34,7 +38,10 @@ def sample(
     logdensity_fn: LogDensity,
     positions: PyTree,
     *,
-    num_samples: int = 1000,
+    num_samples: int | None = None,
+    min_ess: float | None = None,
+    max_seconds: float | None = None,
+    max_evaluations: float | None = None,
     num_warmup: int = 400,
     local: LocalKernel | None = None,
     flow: Flow | None = None,
@@ -43,8 +50,8 @@ def sample(
     flow_kernel: Callable = imh,
     loss: Loss = forward_kl,
     optimizer: optax.GradientTransformation | None = None,
-    num_local_steps: int = 1,
-    num_flow_steps: int = 5,
+    num_local_steps: int | None = None,
+    num_flow_steps: int | None = None,
     num_train_steps: int = 20,
     batch_size: int = 256,
     history_size: int | None = None,
@@ -70,7 +77,13 @@ def sample(
         pytree of floating arrays: start chains wherever you know or suspect a mode, since a flow learns the modes that
         some chain has seen; some 100 chains are a good number.
     num_samples
-        Draws for each chain, one a round.
+        Draws for each chain, one a round. None: as many as `min_ess` takes, 1000 at most.
+    min_ess
+        Effective draws of the worst coordinate (arviz's bulk ESS) at which drawing ends, if r-hat is at most 1.01 too.
+        None: 20,000, or no end before `num_samples` if that is given.
+    max_seconds, max_evaluations
+        Of wall time, and of the density (with its gradient or without). Warm-up ends when half is spent, drawing when
+        all is; the result is marked ``partial``, ``settings["stopped"]`` says why.
     num_warmup
         With a flow of yours, rounds of adaptation before the draws. By default each flow that is tried gets 35 % of
         them; one that goes on improving repeats that up to nine times.
@@ -81,12 +94,15 @@ def sample(
         train them).
     num_chains, num_particles
         Chains, and particles of `tempered_smc`, where `positions` is a density.
-    local, num_local_steps
+    local
         As in `adaptive`; by default one HMC trajectory with a `jittered` step size: of 8 steps, for a mixture with the
         covariance within its components as the metric; or of 4 in the latent space of coupling layers (`neutra`), which
         have made ridges and necks round, or of a flow for funnels or ridges.
-    flow_kernel, loss, optimizer, num_flow_steps, num_train_steps, batch_size, history_size, target_acceptance_rate, \
-patience
+    num_local_steps, num_flow_steps
+        As in `adaptive`, in every round. None: 1 and 5 in warm-up; while drawing also, unless warm-up has shown that
+        proposals are accepted and no chain waits for one: then a round has as few of them as make a draw, and local
+        steps come in a random few of the rounds.
+    flow_kernel, loss, optimizer, num_train_steps, batch_size, history_size, target_acceptance_rate, patience
         As in `adaptive`.
     keep_warmup
         Also keep the positions of warm-up.
@@ -118,7 +134,11 @@ patience
     >>> result = sample(0, lambda x: -0.5 * jnp.sum(x**2), jax.random.normal(jax.random.key(1), (100, 2)))
     >>> result.datatree.posterior
     """
-    began = time.perf_counter()
+    check_limits({"min_ess": min_ess, "max_seconds": max_seconds, "max_evaluations": max_evaluations})
+    if max_seconds is not None and jax.process_count() > 1:
+        raise ValueError("max_seconds works in one process only, as clocks differ: use max_evaluations.")
+    began, budget = time.perf_counter(), Budget(max_seconds, max_evaluations)
+    min_ess = MIN_ESS if min_ess is None and num_samples is None else min_ess
     kernel = {"num_local_steps": num_local_steps, "num_flow_steps": num_flow_steps, "flow_kernel": flow_kernel}
     learning = {
         "num_train_steps": num_train_steps,
@@ -132,33 +152,38 @@ patience
     counts = {
         "num_chains": num_chains,
         "num_particles": num_particles,
-        "num_samples": num_samples,
+        "num_samples": NUM_SAMPLES if num_samples is None else num_samples,
         "num_warmup": num_warmup,
         "checkpoint_every": checkpoint_every,
     }
     target = check_target(as_key(rng_key), logdensity_fn, positions, counts, mesh)
     request = check_request(target, local, flow, kernel, learning, counts)
     keep, show = keep_all if keep_warmup else keep_info, bool(progress_bar)
-    asked = {name: describe_option(value) for name, value in (kernel | learning).items()} | {
+    asked = {name: describe_option(value) for name, value in (request.kernel | learning).items()} | {
         "num_warmup": num_warmup,
         "keep_warmup": int(keep_warmup),
         "local": describe_option(local),
         "flow": describe_flow(flow, target.position),
     }
     store = open_store(checkpoint, request, asked, mesh)
-    positions, particles = start_chains(request, store, local, show)
+    plan = make_plan(request, keep, show, budget)
+    positions, particles, num_evaluations = start_chains(request, plan, store, local)
     with mesh_context(mesh):
         positions = positions if mesh is None else shard_chains(positions, mesh)
-        warm = warm_chains(request, store, positions, particles, keep, show)
+        warm = warm_chains(request, plan, store, positions, particles)
         warmup_seconds = time.perf_counter() - began
-        frozen, state, trace = draw_samples(request, store, warm, positions, show)
+        frozen, state, trace, stopped = draw_samples(request, store, warm, positions, show, Goal(min_ess, budget))
     settings = asked | {
         "rng_key": " ".join(map(str, np.ravel(jax.random.key_data(target.rng_key)))),
         "num_chains": target.num_chains,
         "num_warmup": len(warm.trace.info.step_size),
-        "num_samples": max(num_samples, state.round),  # a folder may hold more
+        "num_samples": state.round if stopped == ENOUGH_DRAWN else max(request.counts["num_samples"], state.round),
+        "local_share": float(warm.moves.local_share),
+        "num_flow_steps": int(warm.moves.num_flow_steps) if request.kernel["num_flow_steps"] else 0,
+        "search_evaluations": int(num_evaluations),
+        "stopped": stopped,
         "flow": request.candidates[warm.candidate].name,
-        "partial": int(trace is None or state.round < num_samples),
+        "partial": int(stopped not in (ENOUGH_DRAWN, ALL_DRAWN)),
         "warmup_seconds": warmup_seconds,
         "sampling_seconds": time.perf_counter() - began - warmup_seconds,
     }
@@ -192,56 +217,71 @@ def open_store(checkpoint: Any, request: Request, asked: dict, mesh: Mesh | None
 
 
 def start_chains(
-    request: Request, store: Checkpoint | None, local: LocalKernel | None, show: bool
-) -> tuple[PyTree, PyTree | None]:
-    """Second stage: positions of the chains, and more states of the target if a search has found them."""
+    request: Request, plan: WarmUpPlan, store: Checkpoint | None, local: LocalKernel | None
+) -> tuple[PyTree, PyTree | None, int]:
+    """Second stage: positions of the chains; and if a search has found them, more states of the target, and evaluations
+    of the density in that search."""
     target = request.target
     if target.start is None:
-        return target.positions, None
-    sizes = {name: request.counts[name] for name in ("num_chains", "num_particles")}
-    options = {"local": local, "progress_bar": show}
-    find = partial(find_start, request.key_start, target.logdensity_fn, target.start, **sizes, **options)
-    positions, particles = load_or_compute(store, "start", find, lambda: (target.position, target.position))
+        return target.positions, None, 0
+    sizes = request.counts["num_chains"], request.counts["num_particles"]
+
+    def search():
+        found = find_start(request.key_start, plan, request.candidates, target.start, sizes, local)
+        return found.positions, found.particles, found.num_evaluations
+
+    like = lambda: (target.position, target.position, 0)
+    positions, particles, num_evaluations = load_or_compute(store, "start", search, like)
     positions = check_positions(positions)
     check_density(target.logdensity_fn, positions)
-    return positions, particles
+    return positions, particles, int(num_evaluations)
 
 
-def warm_chains(
-    request: Request, store: Checkpoint | None, positions: PyTree, particles: PyTree | None, keep: Callable, show: bool
-) -> WarmUp:
-    """Third stage: adapt."""
-    plan = WarmUpPlan(
+def make_plan(request: Request, keep: Callable, show: bool, budget: Budget) -> WarmUpPlan:
+    """What all flows that are tried share."""
+    return WarmUpPlan(
         request.make_sampler,
         request.make_frozen,
+        request.make_moves,
         request.counts["num_warmup"],
         request.learning["target_acceptance_rate"],
         keep,
         show,
+        budget,
     )
-    if (warm := load_warmup(store, request, positions, keep)) is not None:
+
+
+def warm_chains(
+    request: Request, plan: WarmUpPlan, store: Checkpoint | None, positions: PyTree, particles: PyTree | None
+) -> WarmUp:
+    """Third stage: adapt."""
+    if (warm := load_warmup(store, request, positions, plan.keep)) is not None:
         return warm
     warm = warm_up(request.key_warmup, plan, request.candidates, positions, particles)
     if store and not warm.is_partial:
-        store.save(f"warm-{request.candidates[warm.candidate].name}", (warm.position, warm.tuning, warm.trace))
+        store.save(
+            f"warm-{request.candidates[warm.candidate].name}", (warm.position, warm.tuning, warm.moves, warm.trace)
+        )
     return warm
 
 
 def draw_samples(
-    request: Request, store: Checkpoint | None, warm: WarmUp, positions: PyTree, show: bool
-) -> tuple[SamplingAlgorithm, RunState, Trace | None]:
-    """Last stage: freeze, and draw unless warm-up was interrupted."""
-    frozen = with_tuning(request.make_frozen(request.candidates[warm.candidate]), warm.tuning)
+    request: Request, store: Checkpoint | None, warm: WarmUp, positions: PyTree, show: bool, goal: Goal
+) -> tuple[SamplingAlgorithm, RunState, Trace | None, str]:
+    """Last stage: freeze, and draw unless warm-up was interrupted; the last value says why it ended."""
+    frozen = with_tuning(request.make_frozen(request.candidates[warm.candidate]), warm.tuning, warm.moves)
     state = RunState(0, frozen.init(place_like(positions, warm.position)))
     if warm.is_partial:
-        return frozen, state, None
-    label = show and "drawing"
-    num_samples, every = request.counts["num_samples"], request.counts["checkpoint_every"]
-    if store:
-        state, trace = draw_in_blocks(store, request.key_draw, frozen, state, num_samples, every, label)
-    else:
-        state, trace = run(request.key_draw, frozen, state, num_samples, chunk_size=CHUNK_SIZE, progress_bar=label)
-    return frozen, state, trace
+        return frozen, state, None, "interrupted"
+    label, every = show and "drawing", request.counts["checkpoint_every"]
+
+    def draw(state, num_rounds):
+        if store:
+            return draw_in_blocks(store, request.key_draw, frozen, state, num_rounds, every, label)
+        options = {"chunk_size": CHUNK_SIZE, "progress_bar": label}
+        return run(request.key_draw, frozen, state, num_rounds - state.round, **options)
+
+    return frozen, *draw_towards(goal, draw, state, request.counts["num_samples"])
 
 
 def load_warmup(store: Checkpoint | None, request: Request, positions: PyTree, keep: Callable) -> WarmUp | None:
@@ -254,9 +294,9 @@ def load_warmup(store: Checkpoint | None, request: Request, positions: PyTree, k
 
         def one(positions, sampler=sampler):
             state, info = sampler.step(key, sampler.init(positions, key))
-            return state.position, state.tuning, keep(state, info)
+            return state.position, state.tuning, request.make_moves(NOTHING_TRIED), keep(state, info)
 
         if (found := store.load(f"warm-{candidate.name}", lambda: jax.eval_shape(one, positions))) is not None:
-            position, tuning, trace = found
-            return WarmUp(position, tuning, trace, index, False)
+            position, tuning, moves, trace = found
+            return WarmUp(position, tuning, moves, trace, index, False)
     return None

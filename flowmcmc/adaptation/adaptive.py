@@ -193,7 +193,7 @@ def adaptive_round(
     )
     current_step_size = jnp.exp(state.dual_averaging.log_step_size)
     tuning = Tuning(train_state.best, current_step_size, state.tuning.scale)
-    positions, info, pool = take_round(key_round, state.position, tuning, logdensity_fn, steps)
+    positions, info, pool = take_round(key_round, state.position, None, tuning, logdensity_fn, steps)
     # from here on all devices do the same
     everywhere, info, pool = replicate((positions, info, pool))
     train_state = training.remember(key_remember, train_state, everywhere, state.round)

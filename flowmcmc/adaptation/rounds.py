@@ -1,25 +1,21 @@
 """One round of the sampler on all chains: L local steps, then K flow proposals, with everything learned held fixed.
 
-Warm-up (`adaptive`) and production (`freeze`) both run this; only warm-up changes the `Tuning` between rounds.
+Warm-up (`adaptive`), `freeze` and production (`production`) all run this; only warm-up changes the `Tuning` between
+rounds. Kernel states (cached density, gradient, weight) are rebuilt from the position whenever a kernel takes over, so
+that nothing cached can be stale; but the density of a chain's position is handed on, not evaluated again.
 """
 
 from collections.abc import Callable
-from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import Partial
 
-from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
-from flowmcmc.ground.arguments import check_callables, check_counts, check_flow_type, check_has, check_local, hashable
-from flowmcmc.ground.compiling import as_partial
-from flowmcmc.ground.sharding import on_chains
-from flowmcmc.kernels.compose import cycle, vmap_chains
-from flowmcmc.kernels.imh import imh
-from flowmcmc.kernels.scaled import count_divergences, scaled_kernel
+from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, num_chains
+from flowmcmc.ground.arguments import check_callables, check_counts, check_flow_type, check_local, hashable
+from flowmcmc.kernels.scaled import count_divergences, count_evaluations, scaled_kernel
 
-__all__ = ["FrozenState", "RoundInfo", "RoundSteps", "Tuning", "freeze", "take_round", "with_tuning"]
+__all__ = ["Moves", "RoundInfo", "RoundSteps", "Tuning", "check_steps", "take_round"]
 
 
 class Tuning(NamedTuple):
@@ -45,6 +41,8 @@ class RoundInfo(NamedTuple):
         Flow proposals rejected because they, or their density, were NaN or infinite.
     num_diverging
         Local steps with no chance of acceptance (NaN or zero density), or divergent.
+    num_local_evaluations, num_flow_evaluations
+        Of the density (with its gradient or without: that counts one) by steps of a kind.
     """
 
     logdensity: Array
@@ -53,13 +51,8 @@ class RoundInfo(NamedTuple):
     num_flow_accepted: Array
     num_flow_invalid: Array
     num_diverging: Array
-
-
-class FrozenState(NamedTuple):
-    """Positions, chain axis first, and the tuning that does not change."""
-
-    position: PyTree
-    tuning: Tuning
+    num_local_evaluations: Array
+    num_flow_evaluations: Array
 
 
 class RoundSteps(NamedTuple):
@@ -72,91 +65,122 @@ class RoundSteps(NamedTuple):
     flow_kernel: Callable
 
 
-def freeze(
-    logdensity_fn: LogDensity,
-    local: LocalKernel,
-    flow: Flow | None,
-    tuning: Tuning,
-    *,
-    num_local_steps: int = 5,
-    num_flow_steps: int = 5,
-    flow_kernel: Callable = imh,
-) -> SamplingAlgorithm:
-    """End adaptation: a Markov kernel on all chains that leaves the target invariant.
+class Moves(NamedTuple):
+    """What a round of production is made of: the probability `local_share` with which all chains first take their local
+    steps, and how many flow steps follow. Neither depends on where chains are, so any mixture keeps the target."""
 
-    Parameters
-    ----------
-    logdensity_fn, local, flow, num_local_steps, num_flow_steps, flow_kernel
-        As in `flowmcmc.adaptive`.
-    tuning
-        ``state.tuning`` of `adaptive`; any other flow parameters, step size and scale do too.
-
-    Returns
-    -------
-    SamplingAlgorithm
-        ``init(positions, rng_key=None)`` and ``step``, whose info is a `RoundInfo`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If a round would do nothing, or an argument is not what it should be.
-    """
-    steps = check_steps(local, flow, num_local_steps, num_flow_steps, flow_kernel)
-    check_has("tuning", tuning, Tuning._fields, "a Tuning, say state.tuning of adaptive")
-    step = Partial(hashable(partial(take_frozen_round, steps)), as_partial(logdensity_fn))
-    return SamplingAlgorithm(Partial(frozen_state, tuning), step)
+    local_share: Array
+    num_flow_steps: Array
 
 
-def frozen_state(tuning: Tuning, positions: PyTree, rng_key: Array | None = None) -> FrozenState:
-    """The `init` of `freeze`."""
-    return FrozenState(positions, tuning)
+class Local(NamedTuple):
+    """Of the local steps of a round, as in `RoundInfo`."""
 
-
-def with_tuning(frozen: SamplingAlgorithm, tuning: Tuning) -> SamplingAlgorithm:
-    """The same rounds, compiled if they were, with another tuning."""
-    return frozen._replace(init=Partial(frozen_state, tuning))
-
-
-def take_frozen_round(steps: RoundSteps, logdensity_fn: LogDensity, rng_key: Array, state: FrozenState):
-    """The step of `freeze`."""
-    positions, info, _ = take_round(rng_key, state.position, state.tuning, logdensity_fn, steps)
-    return FrozenState(on_chains(positions), state.tuning), info
+    acceptance_rate: Array
+    num_diverging: Array
+    num_evaluations: Array
 
 
 def take_round(
-    rng_key: Array, positions: PyTree, tuning: Tuning, logdensity_fn: LogDensity, steps: RoundSteps
+    rng_key: Array,
+    positions: PyTree,
+    logdensity: Array | None,
+    tuning: Tuning,
+    logdensity_fn: LogDensity,
+    steps: RoundSteps,
+    moves: Moves | None = None,
 ) -> tuple[PyTree, RoundInfo, tuple]:
-    """New positions, a `RoundInfo`, and the last step's flow proposals with their log weights (None without any)."""
-    parts = []
-    if steps.num_local_steps:
-        kernel = scaled_kernel(steps.local, logdensity_fn, tuning.step_size, tuning.scale, tuning.params)
-        parts.append((kernel, steps.num_local_steps))
-    if steps.num_flow_steps:
-        parts.append((steps.flow_kernel(logdensity_fn, steps.flow, tuning.params), steps.num_flow_steps))
-    ensemble = vmap_chains(cycle(*parts))
-    state, info = ensemble.step(rng_key, ensemble.init(positions))
-    missing = jnp.full(jax.tree.leaves(positions)[0].shape[0], jnp.nan)
-    zero = jnp.zeros(missing.shape, jnp.int32)
-    local_rate, diverging = missing, zero
-    if steps.num_local_steps:
-        local_info = info.parts[0]
-        if (rates := getattr(local_info, "acceptance_rate", None)) is not None:
-            local_rate = jnp.mean(jnp.where(jnp.isnan(rates), 0.0, rates), axis=1)
-        diverging = jax.vmap(count_divergences)(local_info)
+    """New positions, a `RoundInfo`, and the last step's flow proposals with their log weights (None without any).
+
+    `logdensity`, (chain,), is that of `positions` where it is known. `moves` None means all of `steps`.
+    """
+    chains = num_chains(positions)
+    key_choice, key_local, key_flow = jax.random.split(rng_key, 3)
+    known: Any = logdensity
+    if logdensity is None and not steps.num_local_steps:
+        known = jax.vmap(logdensity_fn)(positions)
+
+    def move():
+        keys = jax.random.split(key_local, chains)
+        return jax.vmap(lambda key, position: local_steps(key, position, tuning, logdensity_fn, steps))(keys, positions)
+
+    def rest():
+        zero = jnp.zeros(chains, jnp.int32)
+        return positions, known, Local(jnp.full(chains, jnp.nan, known.dtype), zero, zero)
+
+    if not steps.num_local_steps:
+        positions, known, local = rest()
+    elif moves is None:
+        positions, known, local = move()
+    else:
+        positions, known, local = jax.lax.cond(jax.random.uniform(key_choice) < moves.local_share, move, rest)
     if not steps.num_flow_steps:
-        logdensity = jax.vmap(logdensity_fn)(state.position)
-        return state.position, RoundInfo(logdensity, local_rate, missing, zero, zero, diverging), (None, None)
-    flow_info = info.parts[-1]
-    round_info = RoundInfo(
-        flow_info.logdensity[:, -1],
-        local_rate,
-        jnp.mean(flow_info.acceptance_rate, axis=1),
-        jnp.sum(flow_info.is_accepted, axis=1, dtype=jnp.int32),
-        jnp.sum(flow_info.num_invalid, axis=1, dtype=jnp.int32),
-        diverging,
+        zero, missing = jnp.zeros(chains, jnp.int32), jnp.full(chains, jnp.nan, known.dtype)
+        info = RoundInfo(
+            known, local.acceptance_rate, missing, zero, zero, local.num_diverging, local.num_evaluations, zero
+        )
+        return positions, info, (None, None)
+    num_flow_steps = steps.num_flow_steps if moves is None else moves.num_flow_steps
+
+    def propose(key, position, value):
+        return flow_steps(key, position, value, num_flow_steps, tuning, logdensity_fn, steps)
+
+    keys = jax.random.split(key_flow, chains)
+    positions, (rate, num_accepted, num_invalid), last = jax.vmap(propose)(keys, positions, known)
+    num_proposed = max(1, last.proposal_log_weight[0].size - 1)  # the pool of i-SIR has the position itself
+    info = RoundInfo(
+        last.logdensity,
+        local.acceptance_rate,
+        rate / num_flow_steps,
+        num_accepted,
+        num_invalid,
+        local.num_diverging,
+        local.num_evaluations,
+        jnp.full(chains, num_proposed * num_flow_steps, jnp.int32),
     )
-    proposals = jax.tree.map(lambda leaf: leaf[:, -1], (flow_info.proposal, flow_info.proposal_log_weight))
-    return state.position, round_info, proposals
+    return positions, info, (last.proposal, last.proposal_log_weight)
+
+
+def local_steps(rng_key: Array, position: PyTree, tuning: Tuning, logdensity_fn: LogDensity, steps: RoundSteps):
+    """Local steps of one chain: its new position, the log density there, and a `Local`."""
+    kernel = scaled_kernel(steps.local, logdensity_fn, tuning.step_size, tuning.scale, tuning.params)
+    keys = jax.random.split(rng_key, 1 + steps.num_local_steps)
+    state, info = jax.lax.scan(lambda state, key: kernel.step(key, state), kernel.init(position, keys[0]), keys[1:])
+    # the kernel's own log density may be that of other coordinates
+    logdensity = logdensity_fn(state.position)
+    rates = getattr(info, "acceptance_rate", None)
+    rate = jnp.array(jnp.nan) if rates is None else jnp.mean(jnp.where(jnp.isnan(rates), 0.0, rates))
+    # one before the first step, one after the last
+    num_evaluations = 2 + count_evaluations(info, steps.num_local_steps)
+    return state.position, logdensity, Local(rate.astype(logdensity.dtype), count_divergences(info), num_evaluations)
+
+
+def flow_steps(
+    rng_key: Array,
+    position: PyTree,
+    logdensity: Array,
+    num_steps: Array | int,
+    tuning: Tuning,
+    logdensity_fn: LogDensity,
+    steps: RoundSteps,
+):
+    """Flow steps of one chain, whose log density is known: its new position; acceptance rates, acceptances and invalid
+    proposals added up; and the last step's info."""
+    kernel = steps.flow_kernel(logdensity_fn, steps.flow, tuning.params)
+    begun = steps.flow_kernel(lambda position: logdensity, steps.flow, tuning.params).init(position)
+    shapes = jax.eval_shape(kernel.step, rng_key, begun)[1]
+
+    def step(index, carry):
+        state, (rate, num_accepted, num_invalid), _ = carry
+        state, info = kernel.step(jax.random.fold_in(rng_key, index), state)
+        sums = rate + info.acceptance_rate, num_accepted + info.is_accepted, num_invalid + info.num_invalid
+        return state, sums, info
+
+    zero = jnp.zeros((), jnp.int32)
+    sums = jnp.zeros((), shapes.acceptance_rate.dtype), zero, zero
+    nothing = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    state, sums, last = jax.lax.fori_loop(0, num_steps, step, (begun, sums, nothing))
+    return state.position, sums, last
 
 
 def check_steps(

@@ -12,7 +12,7 @@ from numpyro.infer.mcmc import MCMCKernel
 from numpyro.infer.util import initialize_model
 
 from flowmcmc.adaptation.adaptive import AdaptiveState, adaptive
-from flowmcmc.adaptation.rounds import freeze
+from flowmcmc.adaptation.frozen import freeze
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity
 from flowmcmc.flows import real_nvp
 

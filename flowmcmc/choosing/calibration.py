@@ -30,6 +30,27 @@ GAINS = 0.01  # in acceptance from one block to the next: still learning
 SHORT_WAIT = 5  # rounds; longer waits show an end of a neck or ridge that the flow does not follow yet
 STILL_LEARNING = 0.01  # nats of held-out loss in half a block of gradient steps
 
+SETTLED = 0.6  # mean acceptance at which a block may end before its time, if nothing is learned and no chain waits
+MIN_SETTLED = 40  # rounds after which that is asked, once
+BUDGET_SHARE = 0.5  # of the seconds or evaluations allowed, after which warm-up ends
+BUDGET_PIECE = 20  # rounds of layers between two looks at the budget, where there is one
+
+# --- what a round of production is made of -------------------------------------------------------------------------
+
+LOCAL_COST = 0.25  # of the evaluations of flow proposals: what local steps may cost where they are hardly needed
+LOCAL_SHARE = 0.25  # of the rounds with local steps where proposals are accepted but some chain waits longer than that
+ACCEPTED = 0.5  # of a proposal: as many proposals make a round as it takes to accept so much
+
+# --- when there are enough draws -----------------------------------------------------------------------------------
+
+NUM_SAMPLES = 1000  # rounds at most
+MIN_ESS = 20000  # effective draws: a mode's weight is then known to 0.0035
+MAX_RHAT = 1.01  # Vehtari et al., arXiv 1903.08008
+FIRST_DRAWS = 100  # rounds before the first look; arviz's r-hat is noisy below
+FIRST_PIECE = 20  # rounds, to learn what one costs where there is a budget, and at least from one look to the next
+MARGIN = 1.1  # times as many more rounds as seem to be missing
+QUICK = 0.8  # share of the effective draws wanted that the quick estimate must find before arviz looks
+
 # --- what states promise, before a flow is compiled ----------------------------------------------------------------
 
 PRODUCT = 0.3  # nats that mixtures of single coordinates must promise to gain, to be tried
@@ -49,4 +70,12 @@ LAST_FIT = 0.85  # of a block, when it is fitted once more, so that the step siz
 
 # --- the search from a wide density --------------------------------------------------------------------------------
 
-SMC_STEPS = 4  # moves a stage; particles need not be perfect, chains put them right
+SMC_STEPS = 4  # moves a stage where local steps alone move the particles
+WAVE = 4  # times as many draws of the start, one evaluation each, as there are particles in a stage
+MAX_STAGES = 500  # after which the start is too far away
+STAGE_ESS = 0.5  # effective draws of all particles at the next inverse temperature, beside the particles of a stage
+PROPOSING = 0.3  # acceptance from which proposals alone move the particles
+STAGE_PROPOSALS = 2  # in a round that has local steps
+STAGE_SLOTS = 4  # mixture components that rounds have room for at least
+DECORRELATED = 0.1  # correlation of log densities with those that were resampled, below which a stage ends
+MAX_ROUNDS = 6  # of a stage; particles need not be perfect, chains put them right

@@ -19,11 +19,22 @@ from tqdm import tqdm
 
 from flowmcmc.adaptation import reservoir, training
 from flowmcmc.adaptation.adaptive import AdaptiveInfo, AdaptiveState
-from flowmcmc.adaptation.rounds import FrozenState, RoundInfo, Tuning
+from flowmcmc.adaptation.frozen import ProductionState
+from flowmcmc.adaptation.rounds import RoundInfo, Tuning
 from flowmcmc.adaptation.step_size import step_size_adaptation
 from flowmcmc.adaptation.training import TrainingInfo
 from flowmcmc.base import Array, Flow, PyTree, SamplingAlgorithm, num_chains
-from flowmcmc.choosing.calibration import GROWTH, LAST_FIT, RECENT, ROUNDS, SLOT_NUMBERS, SLOTS
+from flowmcmc.choosing.calibration import (
+    BUDGET_SHARE,
+    GROWTH,
+    LAST_FIT,
+    MIN_SETTLED,
+    RECENT,
+    ROUNDS,
+    SLOT_NUMBERS,
+    SLOTS,
+)
+from flowmcmc.ground.budget import Budget
 from flowmcmc.ground.compiling import compile_for
 from flowmcmc.ground.conversions import strongly_typed
 from flowmcmc.ground.leaves import concatenate_coordinates
@@ -36,6 +47,7 @@ __all__ = [
     "FitRounds",
     "Rounds",
     "concatenate_traces",
+    "count_evaluations",
     "current_loss",
     "grow_memory",
     "last_rounds",
@@ -50,25 +62,28 @@ class FitRounds(NamedTuple):
     ----------
     num_rounds, num_blocks
         In a block, with a fit near the end of each; and how many blocks at most.
-    should_continue
-        Whether to take another block, given the one before and the flow's parameters.
+    should_continue, is_settled
+        Whether to take another block, given the one before and the flow's parameters; and whether the present one may
+        end after `MIN_SETTLED` rounds, given these and the worst end of a coordinate (`edges`).
     is_known
         Whether the chains' state remembers so much of the target that the first fit can tell how many mixture
         components there are. Then the rounds have room for these and a few more, not for all that there might be.
     must_beat
         No round is taken unless the first fit has a lower held-out loss; None: whatever it has.
-    target_acceptance_rate, keep, progress_bar
-        As in `sample`; the label of the bar or None.
+    target_acceptance_rate, keep, progress_bar, budget
+        As in `sample`; the label of the bar or None. No more rounds are taken when BUDGET_SHARE of the budget is spent.
     """
 
     num_rounds: int
     num_blocks: int
     should_continue: Callable[[Trace, PyTree], bool]
+    is_settled: Callable[[Trace, float], bool]
     is_known: bool
     must_beat: float | None
     target_acceptance_rate: float
     keep: Callable
     progress_bar: str | None
+    budget: Budget
 
 
 class Rounds(NamedTuple):
@@ -97,7 +112,7 @@ def rounds_with_fits(
     rng_key
         One key.
     frozen
-        Of `flowmcmc.freeze`; its rounds take the tuning from their state.
+        Of `production`; its rounds take the tuning and the moves from their state.
     flow
         That gradients have nothing to train in.
     state
@@ -111,6 +126,7 @@ def rounds_with_fits(
     dtype = jax.tree.leaves(state.position)[0].dtype
     pieces, num_fitted, num_slots, limit = [], count_seen(state), 1, how.num_rounds
     last_fit = max(1, int(LAST_FIT * how.num_rounds))
+    chains: ProductionState = frozen.init(state.position)
     recent = deque(maxlen=min(RECENT, (-(-how.num_rounds // ROUNDS) + 1) // 2))
     with tqdm(total=how.num_rounds, desc=how.progress_bar, disable=not how.progress_bar, leave=False) as bar:
         nothing = jax.tree.map(lambda leaf: np.zeros((ROUNDS, *leaf.shape), leaf.dtype), state.position)
@@ -123,13 +139,14 @@ def rounds_with_fits(
                 step_size = jnp.exp(state.dual_averaging.log_step_size)
                 tuning = jax.tree.map(np.asarray, Tuning(params, step_size, state.tuning.scale))
                 size = min(ROUNDS, limit - done)
-                after, kept = advance(key_rounds, FrozenState(state.position, tuning), done, size)
+                chains, kept = advance(key_rounds, chains._replace(tuning=tuning), done, size)
                 kept = fetch_rows(kept, size)
+                how.budget.evaluations += count_evaluations(kept.info)
                 is_due = (seen := count_seen(state) + size * num_chains(state.position)) >= GROWTH * num_fitted
                 is_due |= done % how.num_rounds < last_fit <= done % how.num_rounds + size
                 num_fitted = seen if is_due else num_fitted
                 rate = np.mean(kept.info.local_acceptance_rate)
-                state = state._replace(position=after.position)
+                state = state._replace(position=chains.position)
                 key = jax.random.fold_in(key_look, done)
                 state = update(key, state, pad_rounds(kept.position), *update_arguments(size, rate, is_due, dtype))
                 infos = adaptive_info(state, kept.info, tuning.step_size)
@@ -137,17 +154,20 @@ def rounds_with_fits(
                 bar.update(size)
                 bar.set_postfix(progress_postfix(pieces[-1]))
                 recent.append(steps_by_position(kept))
-                has_room = done + size == limit < how.num_blocks * how.num_rounds
-                if has_room and how.should_continue(
-                    last_rounds(concatenate_traces(pieces), how.num_rounds), state.tuning.params
-                ):
-                    limit += how.num_rounds
-                    bar.total = limit
+                block = last_rounds(concatenate_traces(pieces), how.num_rounds)
+                # one look alone: with many, one of them would find all well by chance
+                is_early = done + size == MIN_SETTLED < how.num_rounds
+                is_settled = is_early and how.is_settled(block, reach(edges(*map(np.concatenate, zip(*recent)))))
+                if how.budget.share_spent >= BUDGET_SHARE or is_settled:
+                    limit = done + size
+                elif done + size == limit < how.num_blocks * how.num_rounds:
+                    limit += how.num_rounds if how.should_continue(block, state.tuning.params) else 0
+                bar.total = limit
         except KeyboardInterrupt:
             done = sum(len(piece.info.step_size) for piece in pieces)
             warnings.warn(f"interrupted after {done} of {limit} rounds; returning what was done so far.", stacklevel=2)
     if not pieces:
-        kept = no_rounds(frozen.step, keep_all, FrozenState(state.position, state.tuning))
+        kept = no_rounds(frozen.step, keep_all, chains._replace(tuning=state.tuning))
         pieces = [
             how.keep(state._replace(position=kept.position), adaptive_info(state, kept.info, np.zeros((), dtype)))
         ]
@@ -227,6 +247,11 @@ def adaptive_info(state: AdaptiveState, info: RoundInfo, step_size: np.ndarray) 
     learned: PyTree = loss * np.nan, loss, np.int32(0), np.bool_(False)
     learned = TrainingInfo(*learned)
     return AdaptiveInfo(info, *jax.tree.map(lambda value: np.full(len(info.logdensity), value), (learned, step_size)))
+
+
+def count_evaluations(rounds: RoundInfo) -> int:
+    """Evaluations of the density in the rounds of a trace."""
+    return int(np.sum(rounds.num_local_evaluations)) + int(np.sum(rounds.num_flow_evaluations))
 
 
 def count_seen(state: AdaptiveState) -> int:

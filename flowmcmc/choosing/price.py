@@ -5,24 +5,44 @@ ends of coordinates that are cut off count against that.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from flowmcmc.adaptation.rounds import Moves, RoundInfo
 from flowmcmc.choosing.calibration import (
+    ACCEPTED,
     CHANCE,
     CHEAP_WAIT,
     CUT_OFF_WORTH,
     ENOUGH,
+    GAINS,
+    LOCAL_COST,
+    LOCAL_SHARE,
     MAX_WAIT,
     MIN_EFFICIENCY_RATIO,
     OFTEN,
+    SETTLED,
+    SHORT_WAIT,
 )
 from flowmcmc.reading.edges import CUT_OFF
 from flowmcmc.reading.waits import longest_run
 from flowmcmc.running.run import Trace
 
-__all__ = ["BlockStats", "Trial", "block_stats", "choose", "efficiency", "is_enough", "is_sufficient"]
+__all__ = [
+    "NOTHING_TRIED",
+    "BlockStats",
+    "Trial",
+    "all_moves",
+    "block_stats",
+    "choose",
+    "efficiency",
+    "is_enough",
+    "is_settled",
+    "is_sufficient",
+    "local_cost",
+    "production_moves",
+]
 
 
 class BlockStats(NamedTuple):
@@ -50,12 +70,16 @@ class BlockStats(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A flow that was tried: the `stats` of its last rounds, the `worst_end` of a coordinate (see `edges`), and its
-    `price` beside the others'."""
+    """A flow that was tried: the `stats` of its last rounds, the `worst_end` of a coordinate (see `edges`), its `price`
+    beside the others', and its `local_cost`."""
 
     stats: BlockStats
     worst_end: float
     price: float
+    local_cost: float = 0.0
+
+
+NOTHING_TRIED = Trial(BlockStats(0.0, 0, False, 0.0, float("inf")), 1.0, 1.0)
 
 
 def block_stats(trace: Trace) -> BlockStats:
@@ -104,3 +128,41 @@ def choose(trials: Sequence[Trial]) -> int:
         if efficiency(trials[best]) < needed * efficiency(trials[earlier]):
             best = earlier
     return best
+
+
+def is_settled(trace: Trace, worst_end: float) -> bool:
+    """Whether rounds show a flow that accepts often, lets no chain wait, cuts none off, and learns nothing more."""
+    stats = block_stats(trace)
+    is_good = stats.acceptance_rate >= SETTLED and stats.longest_wait <= SHORT_WAIT and worst_end >= CUT_OFF
+    return is_good and stats.gain < GAINS
+
+
+def local_cost(rounds: RoundInfo) -> float:
+    """Evaluations of the density by the local steps of a round beside those by its flow steps; 0 without either."""
+    local, flow = float(np.mean(rounds.num_local_evaluations)), float(np.mean(rounds.num_flow_evaluations))
+    return local / flow if flow > 0 else 0.0
+
+
+def all_moves(num_flow_steps: int) -> Moves:
+    """Rounds as in warm-up."""
+    return moves_of(1.0, num_flow_steps)
+
+
+def moves_of(local_share: float, num_flow_steps: int) -> Moves:
+    """Of one type, or rounds would be compiled again."""
+    share: Any = np.float32(local_share)
+    number: Any = np.int32(num_flow_steps)
+    return Moves(share, number)
+
+
+def production_moves(trial: Trial, num_flow_steps: int) -> Moves:
+    """What a round of production is made of. Where a flow is accepted and no chain waits for it, few proposals are
+    enough for a draw, and local steps are there for what the flow may miss."""
+    stats = trial.stats
+    if not is_enough(stats, MAX_WAIT) or trial.worst_end < CUT_OFF or not trial.local_cost > 0:
+        return all_moves(num_flow_steps)
+    if stats.longest_wait > SHORT_WAIT:  # shorter rounds would make long waits of these
+        return moves_of(LOCAL_SHARE, num_flow_steps)
+    num_proposals = min(num_flow_steps, max(1, int(np.ceil(ACCEPTED / max(stats.acceptance_rate, 1e-9)))))
+    share = min(1.0, LOCAL_COST * num_proposals / num_flow_steps / trial.local_cost)
+    return moves_of(share, num_proposals)

@@ -9,19 +9,23 @@ from jax.sharding import Mesh
 
 from flowmcmc.adaptation.adaptive import adaptive
 from flowmcmc.adaptation.batch import forward_kl
-from flowmcmc.adaptation.rounds import Tuning, freeze
+from flowmcmc.adaptation.frozen import production
+from flowmcmc.adaptation.rounds import Moves, Tuning, check_steps
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.base import num_chains as count_chains
 from flowmcmc.choosing.candidates import Candidate, candidate_of, default_candidates, learns_by_gradients
-from flowmcmc.ground.arguments import check_counts, check_flow_type
+from flowmcmc.choosing.price import Trial, all_moves, production_moves
+from flowmcmc.ground.arguments import check_counts, check_flow_type, is_density
 from flowmcmc.ground.checks import check_density, check_flow, check_positions
 from flowmcmc.ground.compiling import output_shape
 from flowmcmc.ground.devices import check_mesh
-from flowmcmc.kernels.tempering import is_density
 
 __all__ = ["CheckedTarget", "Request", "check_request", "check_target"]
 
 OR_DENSITY = ". Or pass a density to start from: flowmcmc.normal(position, scale=10.0), or any with sample and log_prob"
+
+
+DEFAULT_STEPS = {"num_local_steps": 1, "num_flow_steps": 5}  # of a round of warm-up
 
 
 class CheckedTarget(NamedTuple):
@@ -42,6 +46,8 @@ class Request(NamedTuple):
     candidates: list[Candidate]
     make_sampler: Callable[[Candidate], SamplingAlgorithm]
     make_frozen: Callable[[Candidate], SamplingAlgorithm]
+    make_moves: Callable[[Trial], Moves]
+    kernel: dict[str, Any]
     learning: dict[str, Any]
     counts: dict[str, int]
 
@@ -64,6 +70,8 @@ def check_target(
     """Look at the density and at where chains start; raise before anything takes long."""
     check_counts(counts)
     if is_density(positions):
+        if (num_chains := counts["num_chains"]) > (num_particles := counts["num_particles"]):
+            raise ValueError(f"num_chains = {num_chains} must not exceed num_particles = {num_particles}.")
         shapes = output_shape(positions.sample, rng_key)
         position = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape), shapes)
         target = CheckedTarget(rng_key, logdensity_fn, positions, None, position, counts["num_chains"])
@@ -89,16 +97,26 @@ def check_request(
         candidates = default_candidates(target.position)
     if flow is None and (learning["loss"] is not forward_kl or learning["optimizer"] is not None):
         candidates = [one for one in candidates if learns_by_gradients(one.flow, target.position)]
-    candidates = candidates if kernel["num_flow_steps"] else candidates[:1]
+    # numbers of steps that are asked for hold in production too
+    is_free = kernel["num_local_steps"] is None and kernel["num_flow_steps"] is None
+    kernel = kernel | {name: number for name, number in DEFAULT_STEPS.items() if kernel[name] is None}
+    num_flow_steps = kernel["num_flow_steps"]
+    candidates = candidates if num_flow_steps else candidates[:1]
     local_of = lambda candidate: candidate.local if local is None else local
 
     def make_sampler(candidate):
         options = kernel | learning
         return adaptive(target.logdensity_fn, local_of(candidate), candidate.flow, refit_every=100, **options)
 
+    log_prob = None if target.start is None else target.start.log_prob
+
     def make_frozen(candidate):
         placeholder = Tuning((), jnp.zeros(()), ())  # until it is known
-        return freeze(target.logdensity_fn, local_of(candidate), candidate.flow, placeholder, **kernel)
+        steps = check_steps(local_of(candidate), candidate.flow, **kernel)
+        return production(target.logdensity_fn, steps, placeholder, all_moves(num_flow_steps), log_prob)
+
+    def make_moves(trial):
+        return production_moves(trial, num_flow_steps) if is_free else all_moves(num_flow_steps)
 
     make_sampler(candidates[0])  # raises if an option is wrong
-    return Request(target, candidates, make_sampler, make_frozen, learning, counts)
+    return Request(target, candidates, make_sampler, make_frozen, make_moves, kernel, learning, counts)

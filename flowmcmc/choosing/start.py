@@ -1,29 +1,63 @@
-"""Where a run starts from a broad density: particles moved to the target by tempering."""
+"""Where a run starts from a density: the search that suits the number of coordinates."""
+
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flowmcmc.base import PyTree
+from flowmcmc.adaptation.training import HOLD_OUT
+from flowmcmc.base import Array, LocalKernel
 from flowmcmc.choosing.calibration import SMC_STEPS
-from flowmcmc.choosing.candidates import LOCAL
+from flowmcmc.choosing.candidates import LOCAL, Candidate
+from flowmcmc.choosing.particles import Found, split
+from flowmcmc.choosing.warmup import WarmUpPlan
 from flowmcmc.ground.arguments import check_local
+from flowmcmc.ground.checks import check_start
+from flowmcmc.ground.compiling import output_shape
 from flowmcmc.kernels.scaled import needs_of
-from flowmcmc.kernels.tempering import tempered_smc
 
 __all__ = ["find_start"]
 
 
 def find_start(
-    rng_key, logdensity_fn, start, *, num_chains, num_particles, local, progress_bar
-) -> tuple[PyTree, PyTree]:
-    """Particles from a broad density: `num_chains` of them, spread over all ancestors, and the others. LOCAL moves
-    them if `local` is None or needs a flow's parameters, as there is no flow yet."""
-    local = LOCAL if local is None else local
+    rng_key: Array,
+    plan: WarmUpPlan,
+    candidates: Sequence[Candidate],
+    start,
+    sizes: tuple[int, int],
+    local: LocalKernel | None,
+) -> Found:
+    """Particles of the target, from draws of `start`.
+
+    Proposals fitted to the particles of a stage need more of them than a covariance has numbers. In more dimensions
+    than that local steps alone move them: tempered SMC.
+
+    Parameters
+    ----------
+    rng_key
+        One key.
+    plan, candidates
+        Of the run, and the flows it may take.
+    start
+        A density with ``sample`` and ``log_prob``.
+    sizes
+        Numbers of chains and of particles.
+    local
+        The user's kernel, or None. LOCAL moves the particles of SMC if it needs a flow's parameters.
+    """
+    # runs from given positions need neither
+    from flowmcmc.choosing.temper import temper
+    from flowmcmc.kernels.tempering import tempered_smc
+
+    num_chains, num_particles = sizes
+    logdensity_fn = plan.make_frozen(candidates[0]).step.args[0]
+    check_start(rng_key, logdensity_fn, start)
+    dim = sum(leaf.size for leaf in jax.tree.leaves(output_shape(start.sample, rng_key)))
+    if num_particles * (1 - 1 / HOLD_OUT) >= dim * (dim + 3) / 2:
+        return temper(rng_key, candidates, plan, start, sizes)
+    local = LOCAL if local is None or "params" in needs_of(local) else local
     check_local(local)
-    local = LOCAL if "params" in needs_of(local) else local
-    if num_chains > num_particles:
-        raise ValueError(f"num_chains = {num_chains} must not exceed num_particles = {num_particles}.")
     found = tempered_smc(
         rng_key,
         logdensity_fn,
@@ -31,10 +65,15 @@ def find_start(
         num_particles=num_particles,
         local=local,
         num_local_steps=SMC_STEPS,
-        progress_bar=progress_bar,
+        progress_bar=plan.progress_bar,
     )
+    if plan.budget.spend(found.num_evaluations):
+        raise RuntimeError(
+            f"{plan.budget.nearest} was reached in the search: there is nothing to return yet. Allow more, take fewer "
+            "num_particles, or give starting positions."
+        )
     # resampling has left particles of one ancestor side by side
     chosen = np.arange(num_chains) * num_particles // num_chains
-    others = np.setdiff1d(np.arange(num_particles), chosen)
-    positions = jax.tree.map(np.asarray, found.positions)  # on the host, where nothing is compiled
-    return tuple(jax.tree.map(lambda leaf: jnp.asarray(leaf[rows]), positions) for rows in (chosen, others))  # noqa: B023
+    order = np.concatenate([chosen, np.setdiff1d(np.arange(num_particles), chosen)])
+    particles = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)[order]), found.positions)
+    return Found(*split(particles, num_chains), found.log_z, found.tempering, found.num_evaluations)

@@ -15,10 +15,12 @@ import jax.numpy as jnp
 
 from flowmcmc.adaptation import training
 from flowmcmc.adaptation.adaptive import AdaptiveState
-from flowmcmc.adaptation.rounds import Tuning
+from flowmcmc.adaptation.rounds import Moves, Tuning
 from flowmcmc.base import Array, PyTree, SamplingAlgorithm
 from flowmcmc.choosing.calibration import (
     BLOCK,
+    BUDGET_PIECE,
+    BUDGET_SHARE,
     ENOUGH,
     GAINS,
     HOPELESS,
@@ -34,18 +36,20 @@ from flowmcmc.choosing.fitted import (
     FitRounds,
     Rounds,
     concatenate_traces,
+    count_evaluations,
     current_loss,
     grow_memory,
     last_rounds,
     rounds_with_fits,
 )
-from flowmcmc.choosing.price import Trial, block_stats, choose, is_enough, is_sufficient
+from flowmcmc.choosing.price import Trial, block_stats, choose, is_enough, is_settled, is_sufficient, local_cost
 from flowmcmc.choosing.shapes import stored_states
+from flowmcmc.ground.budget import Budget
 from flowmcmc.ground.compiling import compile_for
 from flowmcmc.ground.conversions import strongly_typed
 from flowmcmc.running.run import RunState, Trace, run
 
-__all__ = ["WarmUp", "WarmUpPlan", "init_with_particles", "warm_up"]
+__all__ = ["WarmUp", "WarmUpPlan", "begin_of", "init_with_particles", "warm_up"]
 
 
 class WarmUpPlan(NamedTuple):
@@ -54,7 +58,9 @@ class WarmUpPlan(NamedTuple):
     Attributes
     ----------
     make_sampler, make_frozen
-        ``candidate -> SamplingAlgorithm``, an `adaptive` sampler, and the `freeze` of its rounds.
+        ``candidate -> SamplingAlgorithm``, an `adaptive` sampler, and the `production` of its rounds.
+    make_moves
+        ``trial -> Moves``, what a round of production is made of.
     num_rounds
         For a single candidate; of several, each gets `BLOCK` of them, those that go on gaining up to `MAX_BLOCKS`
         times.
@@ -62,22 +68,27 @@ class WarmUpPlan(NamedTuple):
         As in `adaptive`.
     keep, progress_bar
         As in `run`.
+    budget
+        Of the run. No further rounds are taken when `BUDGET_SHARE` of it is spent.
     """
 
     make_sampler: Callable[[Candidate], SamplingAlgorithm]
     make_frozen: Callable[[Candidate], SamplingAlgorithm]
+    make_moves: Callable[[Trial], Moves]
     num_rounds: int
     target_acceptance_rate: float
     keep: Callable
     progress_bar: bool
+    budget: Budget
 
 
 class WarmUp(NamedTuple):
-    """Positions, what to freeze, what was kept of each round, the index of the candidate taken, and whether warm-up was
-    interrupted."""
+    """Positions, what to freeze, what a round of production is made of, what was kept of each round of warm-up, the
+    index of the candidate taken, and whether warm-up was interrupted."""
 
     position: PyTree
     tuning: Tuning
+    moves: Moves
     trace: Trace
     candidate: int
     is_partial: bool
@@ -138,12 +149,14 @@ def warm_up(
             results = FirstResults(
                 stored_states(state.training.seen), stats and stats.loss, stats and stats.acceptance_rate
             )
-        if found is not None and (found.is_partial or is_done(tried, candidates, results)):
+        is_spent = plan.budget.share_spent >= BUDGET_SHARE and bool(tried)
+        if is_spent or (found is not None and (found.is_partial or is_done(tried, candidates, results))):
             break
     best = tried[choose([one.trial for one in tried])]
     # the chains go on from where they are last, whichever flow they take
     trace = concatenate_traces([one.trace for one in tried])
-    return WarmUp(start.position, best.tuning, trace, best.index, tried[-1].is_partial)
+    moves = plan.make_moves(best.trial)
+    return WarmUp(start.position, best.tuning, moves, trace, best.index, tried[-1].is_partial)
 
 
 def try_candidate(
@@ -160,8 +173,7 @@ def try_candidate(
     candidate, is_single = candidates[index], len(candidates) == 1
     key_begin, key = jax.random.split(rng_key)
     sampler = plan.make_sampler(candidate)
-    begin = compile_for(init_with_particles, static=(sampler.init,), is_brief=True)
-    state = begin(key_begin, start, particles)
+    state = begin_of(sampler)(key_begin, start, particles)
     position = jax.tree.map(lambda leaf: leaf[0], state.position)
     before = candidates[tried[-1].index] if tried else None
     follows_on = candidate.follows_ridges and before is not None
@@ -175,20 +187,23 @@ def try_candidate(
             num_rounds=size,
             num_blocks=num_blocks,
             should_continue=continue_while_gaining(candidate, follows_on),
+            is_settled=(lambda block, worst_end: False) if is_single else is_settled,
             is_known=index > 0 or particles is not None,
             must_beat=loss_to_beat(candidates, index, before, start, state, particles),
             target_acceptance_rate=plan.target_acceptance_rate,
             keep=plan.keep,
             progress_bar=label or None,
+            budget=plan.budget,
         )
         warm = rounds_with_fits(key, plan.make_frozen(candidate), candidate.flow, state, how)
         if warm.is_skipped:
             return warm.state, None
     else:
         lowest_loss = min((one.trial.stats.loss for one in tried), default=float("inf"))
-        warm = train_in_blocks(key, sampler, state, size, num_blocks, lowest_loss, plan.keep, label or None)
-    stats = block_stats(last_rounds(warm.trace, size))
-    trial = Trial(stats, warm.worst_end, candidate.price)
+        warm = train_in_blocks(key, plan, sampler, state, size, num_blocks, lowest_loss, label)
+    block = last_rounds(warm.trace, size)
+    stats = block_stats(block)
+    trial = Trial(stats, warm.worst_end, candidate.price, local_cost(block.info.round))
     tuning = warm.state.tuning
     if candidate.flow.drop_unused_components is not None:
         tuning = tuning._replace(params=candidate.flow.drop_unused_components(tuning.params, warm.num_slots))
@@ -229,24 +244,35 @@ def is_done(tried: Sequence[Tried], candidates: Sequence[Candidate], results: Fi
 
 def train_in_blocks(
     rng_key: Array,
+    plan: WarmUpPlan,
     sampler: SamplingAlgorithm,
     state: AdaptiveState,
     size: int,
     num_blocks: int,
     lowest_loss: float,
-    keep: Callable,
-    progress_bar: str | None,
+    progress_bar: str | bool,
 ) -> Rounds:
     """Rounds of a flow that gradients train, a block at a time while it learns and is ahead of those before it."""
-    run_state, traces = RunState(0, state), []
-    for _ in range(num_blocks):
-        run_state, trace = run(rng_key, sampler, run_state, size, keep=keep, progress_bar=progress_bar or False)
+    run_state, traces, num_asked = RunState(0, state), [], 0
+    piece = min(size, BUDGET_PIECE) if plan.budget.is_limited else size
+    while num_asked < num_blocks * size and not (traces and plan.budget.share_spent >= BUDGET_SHARE):
+        num_now = min(piece, size - num_asked % size)
+        num_asked += num_now
+        run_state, trace = run(rng_key, sampler, run_state, num_now, keep=plan.keep, progress_bar=progress_bar)
+        plan.budget.evaluations += count_evaluations(trace.info.round)
         traces.append(trace)
-        is_partial = len(trace.info.step_size) < size
-        stats = block_stats(trace)
-        if is_partial or is_enough(stats, MAX_WAIT) or stats.gain < STILL_LEARNING or stats.loss > lowest_loss:
+        if len(trace.info.step_size) < num_now:
             break
-    return Rounds(run_state.sampler, concatenate_traces(traces), 1, size * len(traces), 1.0)
+        if num_asked % size == 0:
+            stats = block_stats(last_rounds(concatenate_traces(traces), size))
+            if is_enough(stats, MAX_WAIT) or stats.gain < STILL_LEARNING or stats.loss > lowest_loss:
+                break
+    return Rounds(run_state.sampler, concatenate_traces(traces), 1, num_asked, 1.0)
+
+
+def begin_of(sampler: SamplingAlgorithm) -> Callable:
+    """``(rng_key, start, particles) -> AdaptiveState``, compiled: see `init_with_particles`."""
+    return compile_for(init_with_particles, static=(sampler.init,), is_brief=True)
 
 
 def init_with_particles(

@@ -25,11 +25,13 @@ from flowmcmc.flows.mixture import Mixture
 __all__ = ["HostMixture", "Rows", "component_log_densities", "fit_mixture", "search_mixture"]
 
 MAX_EM_STEPS = 30
+BLOCK_STEPS = 6  # from one look at the held-out states to the next
 FINAL_EM_STEPS = 5
 SEARCH_ROWS = 2048  # rows that the search looks at; the final steps use all of them
 MIN_SCORE_GAIN = 0.005  # nats per held-out state that a larger mixture must gain
 MIXTURE_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 PATIENCE = 3  # sizes in a row without a gain, after which no larger one is tried
+MAX_LOSS = 0.5  # nats per held-out state by which one size alone may fall behind for larger ones to be tried
 SEED_SCALE = 1e-3  # standard deviation of the seed components, so small that each row belongs to the nearest centre
 NEGLIGIBLE = 1e-12  # responsibilities below it are left out of sums over rows
 
@@ -140,17 +142,16 @@ def search_mixture(
     best, best_score, best_strength, misses = start, score(start, heldout), shrunk, 0
     sizes = [size for size in MIXTURE_SIZES if size < max_size] + [max_size]
     for size in sizes[max(0, sum(size < in_use for size in sizes) - 1) :]:
-        mixture = expectation_maximisation(few, seed_mixture(rng, few, size), shrunk, MAX_EM_STEPS, dtype)
-        found = score(mixture, heldout)
+        mixture, found = search_steps(few, heldout, seed_mixture(rng, few, size), shrunk, dtype)
         if found > best_score + (MIN_SCORE_GAIN if size > 1 else 0.0):
             best, best_score, misses = mixture, found, 0
-        elif (misses := misses + (size > 1)) == PATIENCE:
+        elif (misses := misses + (size > 1)) == PATIENCE or found < best_score - MAX_LOSS:
             break
     for strength in (np.inf, 1.0):
-        mixture = expectation_maximisation(few, best, strength, MAX_EM_STEPS, dtype)
-        if (found := score(mixture, heldout)) > best_score:
+        mixture, found = search_steps(few, heldout, best, strength, dtype)
+        if found > best_score:
             best, best_score, best_strength = mixture, found, strength
-    refined = expectation_maximisation(rows, best, best_strength, FINAL_EM_STEPS, dtype)
+    refined, _ = expectation_maximisation(rows, best, best_strength, FINAL_EM_STEPS, dtype)
     # all rows tell more than those of the search, whose luck on the held-out rows would otherwise be kept
     if best is start:
         return refined if score(refined, heldout) > best_score else start
@@ -170,22 +171,37 @@ def component_log_densities(mixture: HostMixture, points: np.ndarray) -> np.ndar
 
 def score(mixture: HostMixture, rows: Rows) -> float:
     """Mean log density of the rows, nats."""
-    log_density = logsumexp(component_log_densities(mixture, rows.points), axis=0)
+    log_density: Any = logsumexp(component_log_densities(mixture, rows.points), axis=0)
     return float(np.average(log_density, weights=rows.weights))
 
 
-def expectation_maximisation(rows: Rows, mixture: HostMixture, strength: float, max_steps: int, dtype) -> HostMixture:
-    """EM until the gain per state is below 1e-3 nats, at most `max_steps` steps."""
+def search_steps(
+    rows: Rows, heldout: Rows, mixture: HostMixture, strength: float, dtype: Any
+) -> tuple[HostMixture, float]:
+    """EM in blocks of steps while held-out states gain: the mixture and its score."""
+    found = -np.inf
+    for _ in range(MAX_EM_STEPS // BLOCK_STEPS):
+        mixture, is_done = expectation_maximisation(rows, mixture, strength, BLOCK_STEPS, dtype)
+        before, found = found, score(mixture, heldout)
+        if is_done or not found > before:
+            break
+    return mixture, found
+
+
+def expectation_maximisation(
+    rows: Rows, mixture: HostMixture, strength: float, max_steps: int, dtype
+) -> tuple[HostMixture, bool]:
+    """At most `max_steps` steps of EM, fewer if the gain per state is below 1e-3 nats, and whether it was."""
     before = -np.inf
     for _ in range(max_steps):
         log_joint = component_log_densities(mixture, rows.points)
-        log_density = logsumexp(log_joint, axis=0)
+        log_density: Any = logsumexp(log_joint, axis=0)
         mixture = maximisation(rows, np.exp(log_joint - log_density), strength, dtype)
         now = np.average(log_density, weights=rows.weights)
         if now - before < 1e-3:
-            break
+            return mixture, True
         before = now
-    return mixture
+    return mixture, False
 
 
 def maximisation(rows: Rows, responsibilities: np.ndarray, strength: float, dtype=float) -> HostMixture:

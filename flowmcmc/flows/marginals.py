@@ -7,11 +7,13 @@ Cholesky factor of the chains' correlation matrix or the identity, whichever is 
 """
 
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.linalg import solve_triangular
+import numpy as np
+from scipy.linalg import solve_triangular
+from scipy.special import logsumexp
 
 from flowmcmc.base import Array, Flow, PyTree
 from flowmcmc.flows.affine import Affine, from_position, identity_affine, standardise, to_position
@@ -22,7 +24,8 @@ from flowmcmc.ground.trees import Layout, raveled
 __all__ = ["MarginalParams", "Marginals", "marginal_mixtures"]
 
 MAX_MARGINAL_ROWS = 4096  # rows that EM uses
-NUM_MARGINAL_STEPS = 40  # EM steps
+NUM_MARGINAL_STEPS = 40  # EM steps at most
+MIN_STEP_GAIN = 1e-4  # nats per state and coordinate, below which they end
 
 
 class Marginals(NamedTuple):
@@ -103,19 +106,11 @@ def build_marginals(layout: Layout, num_components: int, defensive: float) -> Fl
 
     def fit(rng_key, params, rows, weights, heldout, heldout_weights):
         affine, points = standardise(rows, weights)
-        order = jnp.argsort(jnp.where(weights > 0, jax.random.uniform(rng_key, weights.shape), 2.0))[:MAX_MARGINAL_ROWS]
-
-        def fitted(cholesky):
-            rows = solve_triangular(cholesky, points[order].T, lower=True)
-            found = jax.vmap(lambda row: fit_coordinate(row, weights[order], num_components))(rows)
-            params = MarginalParams(affine._replace(cholesky=cholesky), found)
-            log_probs = jax.vmap(log_prob, (None, 0))(params, heldout)
-            return params, jnp.sum(jnp.where(heldout_weights > 0, log_probs, 0.0))
-
-        factors = jnp.stack([affine.cholesky, jnp.eye(dim, dtype=dtype)])
-        candidates, scores = jax.lax.map(fitted, factors)
-        best = jnp.argmax(jnp.where(jnp.isnan(scores), -jnp.inf, scores))
-        return jax.tree.map(lambda leaf: leaf[best], candidates)
+        heldout_points = (heldout - affine.loc[None]) / affine.scale[None]
+        start = MarginalParams(affine, init(None).marginals)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), start)
+        everything = jax.random.bits(rng_key, (4,), "uint32"), start, points, weights, heldout_points, heldout_weights
+        return jax.pure_callback(fit_marginals, shapes, *everything, vmap_method="sequential")
 
     base, transport = Base(sample_base, log_base), Transport(forward, inverse)
     return pushforward(layout, base, transport, fit, init=init, trainable=lambda params: False)
@@ -128,24 +123,57 @@ def marginal_log_probs(marginals: Marginals, z: Array) -> Array:
     return log_weights + normal - 0.5 * jnp.log(2 * jnp.pi).astype(z.dtype)
 
 
-def fit_coordinate(values: Array, weights: Array, num_components: int) -> Marginals:
-    """Fit one coordinate by EM, starting at its quantiles; `values` and `weights` are (n,)."""
-    share = weights / jnp.sum(weights)
-    order = jnp.argsort(values)
-    levels = (jnp.arange(num_components) + 0.5) / num_components
-    means = values[order][jnp.searchsorted(jnp.cumsum(share[order]), levels.astype(values.dtype))]
-    spread = jnp.sqrt(jnp.sum(share * (values - jnp.sum(share * values)) ** 2)) + 1e-6
-    start = Marginals(jnp.full_like(means, -jnp.log(num_components)), means, jnp.full_like(means, spread))
-    start = start._replace(scales=start.scales / num_components)
+def fit_marginals(seed, start: MarginalParams, points, weights, heldout, heldout_weights) -> MarginalParams:
+    """Both choices of C, NumPy in double precision: the one that is better on held-out rows. `points` and `heldout` are
+    in units of the scale about the mean; of `start` the affine map is kept."""
+    affine, shape = start.affine, np.shape(start.marginals.means)
+    dtype = np.asarray(start.marginals.means).dtype
+    in_use, kept = (np.asarray(some) > 0 for some in (weights, heldout_weights))
+    rows, judged = np.asarray(points, float)[in_use], np.asarray(heldout, float)[kept]
+    chosen = np.random.default_rng(np.asarray(seed)).permutation(len(rows))[:MAX_MARGINAL_ROWS]
+    rows, share = rows[chosen], np.asarray(weights, float)[in_use][chosen]
+    best, best_score = None, -np.inf
+    for cholesky in (np.asarray(affine.cholesky, float), np.eye(shape[0])):
+        columns, judged_columns = (solve_triangular(cholesky, some.T, lower=True) for some in (rows, judged))
+        found = fit_coordinates(columns, share / share.sum(), shape[1])
+        score = np.sum(logsumexp(log_joint(found, judged_columns), axis=1)) / max(1, len(judged))
+        score -= np.sum(np.log(np.diagonal(cholesky)))
+        if best is None or score > best_score:
+            best, best_score = MarginalParams(affine._replace(cholesky=cholesky), found), score
+    return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), best)
 
-    def step(_, marginals):
-        log_joint = marginal_log_probs(marginals, values)
-        r = jax.nn.softmax(log_joint, axis=1) * share[:, None]
+
+def log_joint(marginals: Marginals, columns: np.ndarray) -> np.ndarray:
+    """log pi_ik + log N(z_in; m_ik, s_ik^2) of columns (d, n), shape (d, K, n)."""
+    log_weights, means, scales = (leaf[:, :, None] for leaf in marginals)
+    return log_weights - np.log(scales) - 0.5 * np.log(2 * np.pi) - 0.5 * ((columns[:, None] - means) / scales) ** 2
+
+
+def fit_coordinates(columns: Any, share: Any, num_components: int) -> Marginals:
+    """Fit each of the `columns` (d, n) by EM, starting at its quantiles; `share` (n,) adds up to one."""
+    order = np.argsort(columns, axis=1)
+    levels = (np.arange(num_components) + 0.5) / num_components
+    rank = np.array([np.searchsorted(np.cumsum(share[row]), levels) for row in order])
+    means = np.take_along_axis(columns, np.take_along_axis(order, np.minimum(rank, len(share) - 1), axis=1), axis=1)
+    spread = np.sqrt((columns - columns @ share[:, None]) ** 2 @ share)[:, None] + 1e-6
+    ones = np.ones_like(means)
+    started: Any = -np.log(num_components) * ones, means, spread * ones / num_components
+    found = Marginals(*started)
+    before = -np.inf
+    for _ in range(NUM_MARGINAL_STEPS):
+        joint = log_joint(found, columns)
+        log_density = logsumexp(joint, axis=1, keepdims=True)
+        r = np.exp(joint - log_density) * share
         # a pseudo-count of 1e-3 / K at the coordinate's own variance keeps a component from shrinking onto one value
-        count = jnp.sum(r, axis=0) + 1e-6
-        mean = r.T @ values / count
-        variance = jnp.sum(r * (values[:, None] - mean) ** 2, axis=0) + 1e-3 * spread**2 / num_components
-        scales = jnp.sqrt(variance / (count + 1e-3 / num_components)) + 1e-3 * spread
-        return Marginals(jnp.log(count / jnp.sum(count)), mean, scales)
-
-    return jax.lax.fori_loop(0, NUM_MARGINAL_STEPS, step, start)
+        count = r.sum(axis=2) + 1e-6
+        mean = np.einsum("dkn,dn->dk", r, columns) / count
+        variance = np.einsum("dkn,dkn->dk", r, (columns[:, None] - mean[:, :, None]) ** 2)
+        variance += 1e-3 * spread**2 / num_components
+        scales = np.sqrt(variance / (count + 1e-3 / num_components)) + 1e-3 * spread
+        fitted: Any = np.log(count / count.sum(axis=1, keepdims=True)), mean, scales
+        found = Marginals(*fitted)
+        now = float(np.sum(log_density[:, 0] @ share))
+        if now - before < MIN_STEP_GAIN * len(columns):
+            break
+        before = now
+    return found

@@ -11,12 +11,14 @@ __all__ = [
     "check_counts",
     "check_flow_type",
     "check_has",
+    "check_limits",
     "check_local",
     "check_numbers",
     "check_optimizer",
     "check_sampler",
     "describe_value",
     "hashable",
+    "is_density",
 ]
 
 
@@ -40,6 +42,15 @@ def check_numbers(numbers: dict[str, Any]) -> None:
             float(value)
         except (TypeError, ValueError):
             raise TypeError(f"{name} must be a number, got {describe_value(value)}.") from None
+
+
+def check_limits(limits: dict[str, Any]) -> None:
+    """Raise unless each value is None or a positive number."""
+    given = {name: value for name, value in limits.items() if value is not None}
+    check_numbers(given)
+    for name, value in given.items():
+        if not value > 0:
+            raise ValueError(f"{name} must be positive, got {value}; leave it out for no limit.")
 
 
 def check_callables(functions: dict[str, Any], example: str) -> None:
@@ -129,3 +140,8 @@ def describe_value(value: Any) -> str:
     if value is None or isinstance(value, (bool, int, float, str, np.number)):
         return repr(value)[:60]
     return f"a {type(value).__name__}" + (f" ({value.__name__})" if hasattr(value, "__name__") else "")
+
+
+def is_density(value) -> bool:
+    """Whether `value` can draw and weigh positions, as `flowmcmc.normal` or a NumPyro distribution can."""
+    return callable(getattr(value, "sample", None)) and callable(getattr(value, "log_prob", None))

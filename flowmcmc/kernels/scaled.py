@@ -20,7 +20,15 @@ from jax.flatten_util import ravel_pytree
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.ground.trees import is_nonconstant
 
-__all__ = ["LocalConstructor", "LocalState", "count_divergences", "needs_of", "pooled_scale", "scaled_kernel"]
+__all__ = [
+    "LocalConstructor",
+    "LocalState",
+    "count_divergences",
+    "count_evaluations",
+    "needs_of",
+    "pooled_scale",
+    "scaled_kernel",
+]
 
 OFFERED = ("inverse_mass_matrix", "scale", "params")
 
@@ -124,6 +132,12 @@ def count_divergences(info) -> Array:
     is_divergent = getattr(info, "is_divergent", False)
     rate = getattr(info, "acceptance_rate", jnp.ones(()))
     return jnp.sum(~(rate > 0) | is_divergent, dtype=jnp.int32)
+
+
+def count_evaluations(info, num_steps: int) -> Array:
+    """Evaluations of the density by `num_steps` local steps: those along trajectories, or one a step."""
+    along = getattr(info, "num_integration_steps", jnp.ones(num_steps, jnp.int32))
+    return jnp.sum(along, dtype=jnp.int32)
 
 
 def pooled_scale(positions: PyTree, weights: Array) -> PyTree:

@@ -17,13 +17,13 @@ from blackjax.smc import adaptive_tempered, resampling
 from tqdm import tqdm
 
 from flowmcmc.base import Array, LocalKernel, LogDensity, PyTree
-from flowmcmc.ground.arguments import check_counts, check_local, check_numbers, hashable
+from flowmcmc.ground.arguments import check_counts, check_local, check_numbers, hashable, is_density
 from flowmcmc.ground.checks import check_start
 from flowmcmc.ground.compiling import compile_for
 from flowmcmc.ground.conversions import as_key, strongly_typed
-from flowmcmc.kernels.scaled import pooled_scale, scaled_kernel
+from flowmcmc.kernels.scaled import count_evaluations, pooled_scale, scaled_kernel
 
-__all__ = ["Particles", "is_density", "tempered_smc"]
+__all__ = ["Particles", "tempered_smc"]
 
 MAX_STAGES = 500
 IMPOSSIBLE = -1e20  # finite, so that zero times it is zero
@@ -40,17 +40,15 @@ class Particles(NamedTuple):
         Estimate of the target's log integral, nats.
     tempering, acceptance_rate
         For each stage the inverse temperature reached, and the mean acceptance of the moves before it.
+    num_evaluations
+        Of the density, with its gradient or without.
     """
 
     positions: PyTree
     log_z: float
     tempering: np.ndarray
     acceptance_rate: np.ndarray
-
-
-def is_density(value) -> bool:
-    """Whether `value` can draw and weigh positions, as `flowmcmc.normal` or a NumPyro distribution can."""
-    return callable(getattr(value, "sample", None)) and callable(getattr(value, "log_prob", None))
+    num_evaluations: int
 
 
 def tempered_smc(
@@ -119,18 +117,19 @@ def tempered_smc(
     particles = compile_for(draw_particles, start.sample, static=(num_particles,), is_brief=True)(key_start)
     dtype = jax.tree.leaves(particles)[0].dtype
     state, step_size = strongly_typed((adaptive_tempered.init(particles), jnp.array(0.1, dtype)))
-    log_z, lambdas, rates = 0.0, [0.0], []
+    log_z, lambdas, rates, num_evaluations = 0.0, [0.0], [], 0
     with tqdm(total=1.0, desc="tempering", disable=not progress_bar, leave=False) as bar:
         while len(lambdas) <= MAX_STAGES:
             # the stage after lambda = 1 resamples and moves at the target itself
             is_last = lambdas[-1] > 1 - 1e-6
-            state, step_size, gain, rate = stage(jax.random.fold_in(key_run, len(lambdas)), state, step_size)
+            state, step_size, gain, rate, number = stage(jax.random.fold_in(key_run, len(lambdas)), state, step_size)
+            num_evaluations += int(number)
             log_z, rates = log_z + float(gain), [*rates, float(rate)]
             lambdas.append(float(state.tempering_param))
             bar.update(round(lambdas[-1] - bar.n, 4))
             bar.set_postfix(accepted=f"{rates[-1]:.2f}", refresh=False)
             if is_last:
-                return Particles(state.particles, log_z, np.array(lambdas[1:]), np.array(rates))
+                return Particles(state.particles, log_z, np.array(lambdas[1:]), np.array(rates), num_evaluations)
     raise ValueError(
         f"after {MAX_STAGES} stages the tempering is still at {lambdas[-1]:.3g} of 1: start is too far from the target "
         "(or much too broad); give one whose scale is nearer."
@@ -154,8 +153,8 @@ class Moves(NamedTuple):
 def temper_once(
     moves: Moves, logdensity_fn: LogDensity, start_log_prob: Callable, rng_key: Array, state, step_size: Array
 ):
-    """One stage: resample, move at this lambda, raise it and weigh. The new state and step size, the gain of log Z, and
-    the acceptance rate."""
+    """One stage: resample, move at this lambda, raise it and weigh. The new state and step size, the gain of log Z, the
+    acceptance rate, and evaluations of the density."""
 
     def log_ratio(position):
         ratio = logdensity_fn(position) - start_log_prob(position)
@@ -179,4 +178,7 @@ def temper_once(
     rate = jnp.mean(jnp.where(jnp.isnan(rates), 0.0, rates))
     # acceptance falls by some 0.4 for each factor of e, so that this goes most of the way and does not swing
     new_step_size = step_size * jnp.exp(3 * (rate - moves.target_acceptance_rate))
-    return strongly_typed((new, new_step_size.astype(step_size.dtype), info.log_likelihood_increment, rate))
+    # each particle is weighed before its moves and after, and its kernel evaluates the density once to begin
+    count = jax.vmap(lambda info: count_evaluations(info, moves.num_local_steps))(info.update_info)
+    number = jnp.sum(count) + 3 * len(state.weights)
+    return strongly_typed((new, new_step_size.astype(step_size.dtype), info.log_likelihood_increment, rate, number))

@@ -85,7 +85,7 @@ def draw_to_disk(result: SampleResult, num_samples: int, path, *, block: int = 1
         raise ValueError("warm-up was interrupted, so there is nothing to go on from: call sample again.")
     if jax.process_count() > 1:
         raise ValueError("draw_to_disk works in one process only, and there are several: use result.more.")
-    asked = {name: result.settings[name] for name in ("num_local_steps", "num_flow_steps")}
+    asked = {name: result.settings[name] for name in ("num_local_steps", "num_flow_steps", "local_share")}
     asked |= {"drawn before": result.state.round, "tuning": digest(jax.tree.leaves(result.tuning))}
     folder = Checkpoint(path, describe_run(result.rng_key, result.logdensity_fn, result.state.position, asked))
     store = folder.folder / "draws.zarr"
@@ -93,8 +93,8 @@ def draw_to_disk(result: SampleResult, num_samples: int, path, *, block: int = 1
     check_room(store, result.trace, num_samples - done)
     state = result.state
     if done:
-        position = folder.load(state_name(done), lambda: result.state.position)
-        state = RunState(result.state.round + done, result.algorithm.init(place_like(state.position, position)))
+        sampler = folder.load(state_name(done), lambda: result.state.sampler)
+        state = RunState(result.state.round + done, place_like(state.sampler, sampler))
     try:
         while done < num_samples:
             size, began = min(block - done % block, num_samples - done), time.perf_counter()
@@ -103,7 +103,7 @@ def draw_to_disk(result: SampleResult, num_samples: int, path, *, block: int = 1
             now = state.round - result.state.round
             if now > done or not done:
                 append_block(store, trace, result, done, block)
-                folder.save(state_name(now), state.position)
+                folder.save(state_name(now), state.sampler)
                 commit_block(store, num_samples, time.perf_counter() - began)
                 shutil.rmtree(folder.folder / state_name(done), ignore_errors=True)
                 gc.collect()  # a DataTree refers to itself, so its block is not freed otherwise

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from flowmcmc.ground.arguments import check_numbers
 from flowmcmc.ground.checks import check_result
-from flowmcmc.reading.problems import worst_value
+from flowmcmc.reading.convergence import worst_ess, worst_rhat
 from flowmcmc.result import SampleResult
 
 __all__ = ["draw_until"]
@@ -76,11 +76,6 @@ def draw_until(
 
 def worst_convergence(result: SampleResult) -> tuple[float, float]:
     """r-hat and bulk ESS of the worst coordinate; NaN, which meets no target, where they cannot be told."""
-    import arviz as az
-
     if result.trace is None:
         raise ValueError("warm-up was interrupted, so there are no draws to judge: call sample again.")
-    if result.state.round < 4:
-        return float("nan"), float("nan")
-    tree = result.datatree
-    return worst_value(az.rhat(tree), max), worst_value(az.ess(tree), min)
+    return worst_rhat(result.trace.position), worst_ess(result.trace.position)

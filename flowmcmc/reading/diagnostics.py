@@ -173,7 +173,9 @@ def rejections(datatree):
         found["local_acceptance_rate"] = stats["local_acceptance_rate"].mean("draw")
     if "num_diverging" in stats:
         counts = stats["num_diverging"]
-        found["diverging"] = counts.mean("draw") / (num_steps or np.max(counts.values, initial=1))
+        if "local_acceptance_rate" in stats:  # rounds without local steps do not count
+            counts = counts.where(~np.isnan(stats["local_acceptance_rate"]))
+        found["diverging"] = counts.mean("draw") / (num_steps or np.max(stats["num_diverging"].values, initial=1))
     elif "diverging" in stats:
         found["diverging"] = stats["diverging"].mean("draw")
     if "flow_acceptance_rate" in stats:

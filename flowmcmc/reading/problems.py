@@ -21,6 +21,7 @@ MAX_WAIT_SHARE = 0.1  # longest run without an accepted flow proposal, as a shar
 # share of local steps: 0.19 to 0.26 in default runs, since the longest jittered steps are too long on purpose; at most
 # 0.35 where the step size was adapted to an acceptance of 0.65
 MAX_DIVERGING = 0.5
+MIN_LOCAL_ROUNDS = 20  # with local steps, or a chain that accepts none of them may do so by chance
 MAX_EDGES = 3  # ends of coordinates that are reported
 MAX_EDGE_STATES = 1_000_000  # states in which ends of coordinates are sought
 
@@ -29,7 +30,10 @@ def convergence_problems(az, tree) -> list[str]:
     """Too few chains or draws, chains that never moved, a large r-hat, a small effective sample size."""
     problems = []
     if tree.attrs.get("partial"):
-        problems.append("the run was interrupted: fewer draws than asked for.")
+        limit = tree.attrs.get("stopped", "")
+        is_limit = limit.startswith("max_")
+        cut_short = "the run was interrupted: fewer draws than asked for."
+        problems.append(f"{limit} was reached: the run ended before its time." if is_limit else cut_short)
     posterior = tree["posterior"]
     chains, draws = posterior.sizes["chain"], posterior.sizes["draw"]
     if chains < 4:
@@ -104,7 +108,9 @@ def kernel_problems(rates, tree) -> list[str]:
             problems.append(
                 f"local steps accepted {100 * mean:.1f} %: check the gradient for NaN, and the scale of the parameters."
             )
-        stuck = int((rates["local_acceptance_rate"] < 0.01).sum())
+        has_local = ~np.isnan(tree["sample_stats"]["local_acceptance_rate"])
+        is_judged = has_local.sum("draw") >= MIN_LOCAL_ROUNDS
+        stuck = int(((rates["local_acceptance_rate"] < 0.01) & is_judged).sum())
         if mean > 0.1 and stuck:
             problems.append(
                 f"{stuck} chain(s) hardly accept a local step: they may sit at a wall or where gradients are NaN."

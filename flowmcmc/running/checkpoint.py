@@ -133,7 +133,8 @@ def load_or_compute(store: Checkpoint | None, name: str, compute: Callable, make
 def draw_in_blocks(
     store: Checkpoint, rng_key, algorithm: SamplingAlgorithm, state: RunState, num_rounds: int, every: int, progress_bar
 ):
-    """`run` in blocks of `every` rounds, each kept, after those that are there. The state and the whole trace.
+    """`run` from `state` until `num_rounds` are done, in blocks of `every` rounds, each kept, after those that are
+    there. The state and the trace since.
 
     Raises
     ------
@@ -142,37 +143,38 @@ def draw_in_blocks(
     """
 
     def like():
-        return start.position, jax.eval_shape(lambda s: keep_all(*algorithm.step(rng_key, s)), start.sampler)
+        return start.sampler, jax.eval_shape(lambda s: keep_all(*algorithm.step(rng_key, s)), start.sampler)
 
     start = state
     pieces = []
-    for done in store.blocks():
-        positions, trace = store.load(name := f"draws-{done:09d}", like)
+    for done in [done for done in store.blocks() if done > start.round]:
+        sampler, trace = store.load(name := f"draws-{done:09d}", like)
         if (first := done - len(jax.tree.leaves(trace)[0])) != state.round:
             raise ValueError(
                 f"checkpoint {store.folder / name} begins after {first} draws, but the blocks before it end after "
                 f"{state.round}: one was removed. {MEND}"
             )
-        state = RunState(done, algorithm.init(place_like(start.position, positions)))
+        state = RunState(done, place_like(start.sampler, sampler))
         pieces.append(trace)
     while state.round < num_rounds:
         begun = state.round
         size = min(every - begun % every, num_rounds - begun)
         state, trace = run(rng_key, algorithm, state, size, chunk_size=CHUNK_SIZE, progress_bar=progress_bar)
         if state.round > begun:
-            store.save(f"draws-{state.round:09d}", (state.position, trace))
+            store.save(f"draws-{state.round:09d}", (state.sampler, trace))
         pieces.append(trace)
         if state.round < begun + size:  # Ctrl-C
             break
     return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
 
 
-def place_like(positions: PyTree, loaded: PyTree) -> PyTree:
-    """What was loaded, on the mesh where `positions` are; without one it stays where JAX puts it, or what is compiled
-    would be compiled again for arrays that are bound to a device."""
-    if mesh_of(positions) is None:
+def place_like(given: PyTree, loaded: PyTree) -> PyTree:
+    """What was loaded, on the mesh where the leaves of `given` are; without one it stays where JAX puts it, or what is
+    compiled would be compiled again for arrays that are bound to a device."""
+    if mesh_of(given) is None:
         return jax.tree.map(jnp.asarray, loaded)
-    return jax.tree.map(lambda old, new: jax.device_put(new, old.sharding), positions, loaded)
+    place = lambda old, new: jax.device_put(new, old.sharding) if isinstance(old, jax.Array) else new
+    return jax.tree.map(place, given, loaded)
 
 
 def make_writable(folder) -> Path:

@@ -235,7 +235,8 @@ def progress_postfix(piece) -> dict[str, str]:
     shown = {}
     for label, field in {"local": "local_acceptance_rate", "flow": "flow_acceptance_rate"}.items():
         if hasattr(rounds, field):
-            shown[label] = f"{np.mean(getattr(rounds, field)):.2f}"
+            values = getattr(rounds, field)
+            shown[label] = "-" if np.isnan(values).all() else f"{np.nanmean(values):.2f}"
     if (training := getattr(info, "training", None)) is not None:
         shown["loss"] = f"{training.heldout_loss[-1]:.3g}"
     return shown

@@ -5,7 +5,16 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from flowmcmc.choosing.price import BlockStats, Trial, block_stats, choose, efficiency, is_sufficient
+from flowmcmc.choosing.price import (
+    BlockStats,
+    Trial,
+    block_stats,
+    choose,
+    efficiency,
+    is_settled,
+    is_sufficient,
+    production_moves,
+)
 from flowmcmc.running.run import Trace
 
 
@@ -71,3 +80,43 @@ def test_a_dearer_flow_must_be_worth_its_price(trials, taken):
 )
 def test_when_no_dearer_flow_need_be_tried(stats, worst_end, is_fitted, expected):
     assert is_sufficient(stats, worst_end, is_fitted=is_fitted) == expected
+
+
+def test_many_accepted_proposals_make_short_rounds_with_few_local_steps():
+    good = trial(0.9)._replace(local_cost=2.0)  # local steps take twice the evaluations of five proposals
+    moves = production_moves(good, 5)
+    assert moves.num_flow_steps == 1
+    # a quarter of an evaluation a round, on average
+    assert moves.local_share * 10 == pytest.approx(0.25)
+    assert production_moves(trial(0.45)._replace(local_cost=2.0), 5).num_flow_steps == 2
+
+
+def test_where_some_chain_waits_rounds_stay_long_with_local_steps_in_a_quarter_of_them():
+    moves = production_moves(trial(0.9, wait=6)._replace(local_cost=2.0), 5)
+    assert moves.num_flow_steps == 5 and moves.local_share == 0.25
+
+
+@pytest.mark.parametrize(
+    ("doubtful", "local_cost"),
+    [(trial(0.9, wait=16), 2.0), (trial(0.9, worst_end=0.3), 2.0), (trial(0.2), 2.0), (trial(0.9), 0.0)],
+    ids=["waits", "ends", "rare", "free"],
+)
+def test_where_anything_speaks_against_it_rounds_stay_as_in_warm_up(doubtful, local_cost):
+    moves = production_moves(doubtful._replace(local_cost=local_cost), 5)
+    assert moves.num_flow_steps == 5 and moves.local_share == 1.0
+
+
+def settling(rate=0.8, num_rounds=60, gain=0.0):
+    accepted = np.random.default_rng(0).random((num_rounds, 100)) < min(1.0, 1.5 * rate)
+    trace = trace_of(accepted.astype(int), np.full((num_rounds, 100), rate), np.linspace(gain, 0.0, num_rounds))
+    trace.info.step_size = np.zeros(num_rounds)
+    return trace
+
+
+def test_a_block_ends_before_its_time_only_if_all_is_well():
+    assert is_settled(settling(), 1.0)
+    assert not is_settled(settling(), 0.3) and not is_settled(settling(rate=0.5), 1.0)
+    assert not is_settled(settling(gain=1.0), 1.0)
+    waiting = settling()
+    waiting.info.round.num_flow_accepted[:, 3] = 0
+    assert not is_settled(waiting, 1.0)

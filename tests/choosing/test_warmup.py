@@ -11,11 +11,13 @@ from jax.tree_util import Partial
 from support.targets import funnel, two_modes
 
 import flowmcmc
-from flowmcmc.adaptation.rounds import Tuning
+from flowmcmc.adaptation.frozen import production
+from flowmcmc.adaptation.rounds import Tuning, check_steps
 from flowmcmc.choosing import warmup
 from flowmcmc.choosing.candidates import LOCAL, Candidate, Outlook, default_candidates
-from flowmcmc.choosing.price import BlockStats
+from flowmcmc.choosing.price import BlockStats, all_moves
 from flowmcmc.choosing.warmup import WarmUpPlan, warm_up
+from flowmcmc.ground.budget import Budget
 from flowmcmc.running.run import keep_info
 
 OPTIONS = {"num_warmup": 40, "num_samples": 20, "num_local_steps": 1, "num_flow_steps": 1, "progress_bar": False}
@@ -86,11 +88,12 @@ def make_sampler(candidate):
 
 
 def make_frozen(candidate):
-    return flowmcmc.freeze(two_modes, blackjax.mala, candidate.flow, Tuning((), jnp.zeros(()), ()))
+    steps = check_steps(blackjax.mala, candidate.flow, 5, 5, flowmcmc.imh)
+    return production(two_modes, steps, Tuning((), jnp.zeros(()), ()), all_moves(5))
 
 
 def warm_all(candidates):
-    plan = WarmUpPlan(make_sampler, make_frozen, 20, 0.65, keep, False)
+    plan = WarmUpPlan(make_sampler, make_frozen, lambda trial: all_moves(5), 20, 0.65, keep, False, Budget())
     return warm_up(jax.random.key(0), plan, candidates, starts(), None)
 
 
@@ -135,8 +138,8 @@ def test_a_product_is_for_the_marginals_though_a_mixture_would_do():
     wide = flowmcmc.normal(jnp.zeros(16), scale=10.0)
     result = flowmcmc.sample(1, lambda x: -jnp.sum(jnp.abs(x)), wide, num_warmup=200, num_samples=200, **QUIET)
     assert result.settings["flow"] == "marginals"
-    # the mixture's fit to the particles is seen to be worse: no round for it
-    assert result.settings["num_warmup"] == 70
+    # the mixture's fit to the particles is seen to be worse: no round for it, which would make at least 80
+    assert result.settings["num_warmup"] <= 70
     assert result.trace.info.flow_acceptance_rate.mean() > 0.6
     # 20,000 draws, a third of them effective or more, of variance 2 and kurtosis 6: four standard errors and more
     assert np.abs(result.trace.position.var((0, 1)) / 2 - 1).max() < 0.15

@@ -20,7 +20,8 @@ from ebm.negatives.langevin import ula
 from ebm.negatives.weighted import importance_sampling, jarzynski
 from ebm.objectives.coop_flow import coop_flow
 from flowmcmc import Flow, adaptive, freeze, gaussian_mixture, isir, neutra, real_nvp
-from flowmcmc.adaptation.rounds import FrozenState, RoundInfo
+from flowmcmc.adaptation.frozen import FrozenState
+from flowmcmc.adaptation.rounds import RoundInfo
 from flowmcmc.base import SamplingAlgorithm
 
 # some 60 comparisons, errors from 48 replicas or more: P(any |t| > 4.5) = 60 * 4.5e-5 = 0.3 %, and the seeds are fixed
@@ -270,7 +271,7 @@ def counting(logdensity_fn):
     def step(rng_key, state):
         nothing = jnp.zeros(state.position.shape[0])
         moved = FrozenState(state.position + 1.0, ())
-        return moved, RoundInfo(nothing, nothing, nothing, nothing, nothing, nothing)
+        return moved, RoundInfo(*[nothing] * 8)
 
     return SamplingAlgorithm(init, step)
 

@@ -82,3 +82,14 @@ def test_a_summary_names_the_neck_and_the_default_run_gets_into_it():
     assert np.var(v) == pytest.approx(9, rel=0.05) and abs(v.mean()) < 0.1
     # of normal draws the lowest is at -13; the mixture's chains end near -6
     assert v.min() < -9 < cut.trace.position[..., 0].min()
+
+
+def test_ends_with_few_local_steps_are_not_judged_by_proposals_alone():
+    rng = np.random.default_rng(0)
+    positions = rng.standard_normal((20_000, 2))
+    flow = np.where(positions[:, 1] < -2.5, 0.1, 0.8)
+    local = np.where(rng.random(20_000) < 0.03, 0.7, np.nan)
+    assert reach(edges(positions, local, flow)) > 0.7
+    # with enough of them an end is cut off only if both kinds are rejected there
+    local = np.where(rng.random(20_000) < 0.5, np.where(positions[:, 1] < -2.5, 0.1, 0.7), np.nan)
+    assert reach(edges(positions, local, flow)) < CUT_OFF

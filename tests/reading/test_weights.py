@@ -38,7 +38,7 @@ def test_a_density_without_a_hash_will_do():
         hash(density)
     draws = np.random.default_rng(0).normal(1.0, 1.0, size=(50, 8, 2))  # round, chain, d
     nothing = np.zeros((50, 8))
-    info = RoundInfo(nothing, nothing + 0.6, nothing + 0.9, nothing + 5, nothing, nothing)
+    info = RoundInfo(nothing, nothing + 0.6, nothing + 0.9, nothing + 5, *[nothing] * 4)
     settings = {"num_local_steps": 1, "num_flow_steps": 5}
     rest: Any = {"warmup": None, "state": None, "algorithm": None, "rng_key": None}
     tuning = Tuning(PARAMS, jnp.ones(()), jnp.ones(2))

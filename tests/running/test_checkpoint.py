@@ -76,7 +76,7 @@ def test_a_run_from_a_wide_density_does_not_search_twice(tmp_path, interrupt, mo
         flowmcmc.sample(0, two_modes, wide, checkpoint=tmp_path, **options)
     monkeypatch.undo()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "start"]
-    monkeypatch.setattr("flowmcmc.choosing.start.tempered_smc", None)
+    monkeypatch.setattr("flowmcmc.sampling.find_start", None)
     part = flowmcmc.sample(0, two_modes, wide, checkpoint=tmp_path, **options | {"num_samples": 5})
     assert part.settings["flow"] == "mixture" and part.settings["num_samples"] == 5
     assert_same(flowmcmc.sample(0, two_modes, wide, checkpoint=tmp_path, **options).trace, whole.trace)

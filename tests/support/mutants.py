@@ -72,12 +72,12 @@ MUTANTS = {
         "tests/kernels/test_scaled.py tests/kernels/test_exactness.py",
     ),
     "production adapts its scale to the present ensemble": Mutant(
-        "flowmcmc/adaptation/rounds.py",
-        "    positions, info, _ = take_round(rng_key, state.position, state.tuning, logdensity_fn, steps)\n",
+        "flowmcmc/adaptation/frozen.py",
+        "    positions, info, _ = take_round(rng_key, state.position, None, state.tuning, logdensity_fn, steps)\n",
         "    from flowmcmc.kernels.scaled import pooled_scale\n\n"
-        "    ones = jnp.ones(jax.tree.leaves(state.position)[0].shape[0])\n"
+        "    ones = np.ones(jax.tree.leaves(state.position)[0].shape[0])\n"
         "    now = state.tuning._replace(scale=pooled_scale(state.position, ones))\n"
-        "    positions, info, _ = take_round(rng_key, state.position, now, logdensity_fn, steps)\n",
+        "    positions, info, _ = take_round(rng_key, state.position, None, now, logdensity_fn, steps)\n",
         "tests/adaptation/test_rounds.py tests/kernels/test_exactness.py",
     ),
     "one key for all chains": Mutant(
@@ -87,7 +87,40 @@ MUTANTS = {
         "tests/kernels/test_compose.py",
     ),
     "a round without its flow steps": Mutant(
-        "flowmcmc/adaptation/rounds.py", "steps.num_flow_steps))", "1))", "tests/adaptation/test_rounds.py"
+        "flowmcmc/adaptation/rounds.py",
+        "jax.lax.fori_loop(0, num_steps, step,",
+        "jax.lax.fori_loop(0, 1, step,",
+        "tests/adaptation/test_rounds.py tests/adaptation/test_frozen.py",
+    ),
+    "the density from before the local steps is handed on": Mutant(
+        "flowmcmc/adaptation/rounds.py",
+        "logdensity = logdensity_fn(state.position)",
+        "logdensity = logdensity_fn(position)",
+        "tests/adaptation/test_frozen.py tests/kernels/test_exactness.py",
+    ),
+    "rounds of a stage are at the target": Mutant(
+        "flowmcmc/adaptation/frozen.py",
+        "jax.lax.cond(beta < 1, between,",
+        "jax.lax.cond(beta < 0, between,",
+        "tests/choosing/test_temper.py",
+    ),
+    "weights forget the temperatures before": Mutant(
+        "flowmcmc/choosing/particles.py",
+        "for b, share in zip(kept.betas, shares)]",
+        "for b, share in zip(kept.betas[-1:], shares)]",
+        "tests/choosing/test_particles.py tests/choosing/test_temper.py",
+    ),
+    "copies of a particle are fitted to and held out": Mutant(
+        "flowmcmc/choosing/particles.py",
+        "is_first = np.isin(ancestor, held_out)",
+        "is_first = np.arange(len(chosen)) < is_heldout.sum()",
+        "tests/choosing/test_particles.py",
+    ),
+    "draws are enough though chains disagree": Mutant(
+        "flowmcmc/choosing/goal.py",
+        "if ess >= min_ess and worst_rhat(trace.position) <= MAX_RHAT:",
+        "if ess >= min_ess:",
+        "tests/choosing/test_goal.py",
     ),
     "training keeps what is worse": Mutant(
         "flowmcmc/adaptation/training.py",

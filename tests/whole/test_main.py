@@ -78,7 +78,7 @@ def test_sample_is_called_with_its_own_defaults(folder, monkeypatch, capsys):
     monkeypatch.setattr(shell, "sample", record)
     assert main(["sample", *OWN, "--seed", "1", "--output", "out"]) == 2
     assert main(["sample", OWN[0], "--starts", "shell_model:starts", "--num-chains", "12", "--output", "out"]) == 2
-    defaults = {"num_chains": 100, "num_warmup": 400, "num_samples": 1000}
+    defaults = {"num_chains": 100, "num_warmup": 400, "num_samples": None}
     assert [options for _, options in calls] == [defaults, defaults | {"num_chains": 12}]
     (seed, density, wide), (_, _, starts) = [arguments for arguments, _ in calls]
     assert seed == 1 and density({"a": np.ones(2)}) == -1  # the very call of the README

@@ -34,5 +34,5 @@ def test_quoted_messages_are_those_of_the_code():
     quotes = re.findall(r'^\| "(.*?)" \|', (DOCS / "remedies.md").read_text(), flags=re.MULTILINE)
     assert len(quotes) > 20
     for quote in quotes:
-        for words in re.split(r"\.\.\.|\d[\d.]*", quote):
+        for words in re.split(r"\.\.\.|\d[\d.]*|max_evaluations", quote):
             assert words.strip(" .%():[]") in code, (quote, words)
