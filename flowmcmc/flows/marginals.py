@@ -25,6 +25,7 @@ __all__ = ["MarginalParams", "Marginals", "marginal_mixtures"]
 
 MAX_MARGINAL_ROWS = 4096  # rows that EM uses
 NUM_MARGINAL_STEPS = 40  # EM steps at most
+NUM_FIRST_STEPS = 8  # of them, after which one of the two choices of C is taken
 MIN_STEP_GAIN = 1e-4  # nats per state and coordinate, below which they end
 
 
@@ -132,15 +133,18 @@ def fit_marginals(seed, start: MarginalParams, points, weights, heldout, heldout
     rows, judged = np.asarray(points, float)[in_use], np.asarray(heldout, float)[kept]
     chosen = np.random.default_rng(np.asarray(seed)).permutation(len(rows))[:MAX_MARGINAL_ROWS]
     rows, share = rows[chosen], np.asarray(weights, float)[in_use][chosen]
+    share = share / share.sum()
     best, best_score = None, -np.inf
     for cholesky in (np.asarray(affine.cholesky, float), np.eye(shape[0])):
         columns, judged_columns = (solve_triangular(cholesky, some.T, lower=True) for some in (rows, judged))
-        found = fit_coordinates(columns, share / share.sum(), shape[1])
+        found = fit_coordinates(columns, share, quantile_mixtures(columns, share, shape[1]), NUM_FIRST_STEPS)
         score = np.sum(logsumexp(log_joint(found, judged_columns), axis=1)) / max(1, len(judged))
         score -= np.sum(np.log(np.diagonal(cholesky)))
         if best is None or score > best_score:
-            best, best_score = MarginalParams(affine._replace(cholesky=cholesky), found), score
-    return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), best)
+            best, best_score = (cholesky, columns, found), score
+    cholesky, columns, found = best
+    found = fit_coordinates(columns, share, found, NUM_MARGINAL_STEPS - NUM_FIRST_STEPS)
+    return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), MarginalParams(affine._replace(cholesky=cholesky), found))
 
 
 def log_joint(marginals: Marginals, columns: np.ndarray) -> np.ndarray:
@@ -149,18 +153,26 @@ def log_joint(marginals: Marginals, columns: np.ndarray) -> np.ndarray:
     return log_weights - np.log(scales) - 0.5 * np.log(2 * np.pi) - 0.5 * ((columns[:, None] - means) / scales) ** 2
 
 
-def fit_coordinates(columns: Any, share: Any, num_components: int) -> Marginals:
-    """Fit each of the `columns` (d, n) by EM, starting at its quantiles; `share` (n,) adds up to one."""
+def quantile_mixtures(columns: Any, share: Any, num_components: int) -> Marginals:
+    """Components at the quantiles of each of the `columns` (d, n); `share` (n,) adds up to one."""
     order = np.argsort(columns, axis=1)
     levels = (np.arange(num_components) + 0.5) / num_components
     rank = np.array([np.searchsorted(np.cumsum(share[row]), levels) for row in order])
     means = np.take_along_axis(columns, np.take_along_axis(order, np.minimum(rank, len(share) - 1), axis=1), axis=1)
-    spread = np.sqrt((columns - columns @ share[:, None]) ** 2 @ share)[:, None] + 1e-6
     ones = np.ones_like(means)
-    started: Any = -np.log(num_components) * ones, means, spread * ones / num_components
-    found = Marginals(*started)
-    before = -np.inf
-    for _ in range(NUM_MARGINAL_STEPS):
+    started: Any = -np.log(num_components) * ones, means, spread_of(columns, share) * ones / num_components
+    return Marginals(*started)
+
+
+def spread_of(columns: Any, share: Any) -> np.ndarray:
+    """Standard deviation of each coordinate, (d, 1)."""
+    return np.sqrt((columns - columns @ share[:, None]) ** 2 @ share)[:, None] + 1e-6
+
+
+def fit_coordinates(columns: Any, share: Any, found: Marginals, max_steps: int) -> Marginals:
+    """EM for each of the `columns` (d, n), from `found` on."""
+    spread, num_components, before = spread_of(columns, share), np.shape(found.means)[1], -np.inf
+    for _ in range(max_steps):
         joint = log_joint(found, columns)
         log_density = logsumexp(joint, axis=1, keepdims=True)
         r = np.exp(joint - log_density) * share
