@@ -9,42 +9,12 @@ of chains that wait for others in a vectorised loop included.
 
 import argparse
 import json
+import sys
 from pathlib import Path
-
-import jax
-from jax.custom_batching import custom_vmap
 
 RESULT = Path(__file__).parent / "results" / "evaluations.json"
 SAMPLERS = ("flowmcmc", "blackjax_smc", "blackjax_chees", "blackjax_meads", "numpyro_nuts")
 TARGETS = ("two_gaussians_2", "two_gaussians_64", "rings", "many_well_32", "phi4_chain_64", "logistic_31", "funnel_10")
-
-
-class Counted:
-    """A log density that counts its evaluations in `number`."""
-
-    def __init__(self, logdensity_fn):
-        self.logdensity_fn, self.number = logdensity_fn, 0
-
-    def __call__(self, position):
-        self.ticker(1)(jax.lax.stop_gradient(position))
-        return self.logdensity_fn(position)
-
-    def ticker(self, times: int):
-        """A function of one position that adds `times`; mapped over n positions, one call that adds n times as many."""
-
-        def add():
-            self.number += times
-
-        @custom_vmap
-        def tick(position):
-            jax.debug.callback(add)
-            return 0.0
-
-        @tick.def_vmap
-        def rule(size, is_batched, position):
-            return self.ticker(times * size)(jax.tree.map(lambda leaf: leaf[0], position)), False
-
-        return tick
 
 
 def measure(name: str, sampler: str) -> dict:
@@ -52,14 +22,16 @@ def measure(name: str, sampler: str) -> dict:
     from _samplers import SAMPLERS as FUNCTIONS
     from _table import TARGETS as BY_NAME
 
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))
+    from support.counted import Counted
+
     target = BY_NAME[name]()
     counted = Counted(target.logdensity_fn)
     blocks = FUNCTIONS[sampler](target._replace(logdensity_fn=counted), 0, 20.0)
     seen = []
     for _ in range(2):
         draws = next(blocks)
-        jax.effects_barrier()
-        seen.append((counted.number, draws.shape[0] * draws.shape[1]))
+        seen.append((counted.total(), draws.shape[0] * draws.shape[1]))
     (first, _), (total, num_draws) = seen
     return {"target": name, "sampler": sampler, "until_first_draws": first, "for_a_draw": (total - first) / num_draws}
 

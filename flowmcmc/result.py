@@ -4,12 +4,10 @@ import time
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-import jax
-import numpy as np
-
-from flowmcmc.adaptation.rounds import Tuning
+from flowmcmc.adaptation.rounds import Tuning, total_evaluations
 from flowmcmc.base import Array, Flow, LogDensity, PyTree, SamplingAlgorithm
 from flowmcmc.ground.arguments import check_counts
+from flowmcmc.ground.leaves import concatenate_trees
 from flowmcmc.running.run import CHUNK_SIZE, RunState, Trace, run
 
 __all__ = ["SampleResult"]
@@ -56,12 +54,9 @@ class SampleResult:
     def evaluations(self) -> dict[str, int]:
         """Evaluations of the density (with its gradient or without: that counts one) in the ``search`` from a density,
         in ``warmup`` and while ``drawing``. What a training loss evaluates is not among them."""
-        drawn = () if self.trace is None else (self.trace.info,)
-        count = lambda *infos: sum(
-            int(np.sum(info.num_local_evaluations)) + int(np.sum(info.num_flow_evaluations)) for info in infos
-        )
-        search = self.settings["search_evaluations"]
-        return {"search": search, "warmup": count(self.warmup.info.round), "drawing": count(*drawn)}
+        drawn = 0 if self.trace is None else total_evaluations(self.trace.info)
+        warmup = total_evaluations(self.warmup.info.round)
+        return {"search": self.settings["search_evaluations"], "warmup": warmup, "drawing": drawn}
 
     @cached_property
     def datatree(self):
@@ -90,7 +85,7 @@ class SampleResult:
         seconds = self.settings["sampling_seconds"] + time.perf_counter() - began
         known = {"num_samples": wanted, "partial": int(state.round < wanted), "sampling_seconds": seconds}
         known["stopped"] = "num_samples" if state.round == wanted else "interrupted"
-        trace = jax.tree.map(lambda old, fresh: np.concatenate([old, fresh]), self.trace, new)
+        trace = concatenate_trees([self.trace, new])
         return replace(self, state=state, trace=trace, settings=self.settings | known)
 
     def plot_report(self, path) -> None:

@@ -118,16 +118,16 @@ def production(
     density = as_partial(logdensity_fn)
     start = start_log_prob if start_log_prob is None else as_partial(start_log_prob)
     step = Partial(hashable(partial(take_production_round, steps)), density, start)
-    return SamplingAlgorithm(Partial(first_state, density, tuning, moves), step)
+    return SamplingAlgorithm(Partial(production_state, density, tuning, moves), step)
 
 
 def with_tuning(sampler: SamplingAlgorithm, tuning: Tuning, moves: Moves) -> SamplingAlgorithm:
     """The same `production`, compiled if it was, with another tuning and other moves."""
     density, *_ = sampler.init.args
-    return sampler._replace(init=Partial(first_state, density, tuning, moves))
+    return sampler._replace(init=Partial(production_state, density, tuning, moves))
 
 
-def first_state(
+def production_state(
     logdensity_fn: LogDensity, tuning: Tuning, moves: Moves, positions: PyTree, rng_key: Array | None = None
 ) -> ProductionState:
     """The `init` of `production`."""

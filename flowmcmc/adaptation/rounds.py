@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from flowmcmc.base import Array, Flow, LocalKernel, LogDensity, PyTree, num_chains
 from flowmcmc.ground.arguments import check_callables, check_counts, check_flow_type, check_local, hashable
 from flowmcmc.kernels.scaled import count_divergences, count_evaluations, scaled_kernel
 
-__all__ = ["Moves", "RoundInfo", "RoundSteps", "Tuning", "check_steps", "take_round"]
+__all__ = ["Moves", "RoundInfo", "RoundSteps", "Tuning", "check_steps", "take_round", "total_evaluations"]
 
 
 class Tuning(NamedTuple):
@@ -53,6 +54,11 @@ class RoundInfo(NamedTuple):
     num_diverging: Array
     num_local_evaluations: Array
     num_flow_evaluations: Array
+
+
+def total_evaluations(rounds: RoundInfo) -> int:
+    """Of the density, over all rounds and chains of a trace."""
+    return int(np.sum(rounds.num_local_evaluations)) + int(np.sum(rounds.num_flow_evaluations))
 
 
 class RoundSteps(NamedTuple):

@@ -2,7 +2,8 @@
 
 Each has its unit. ``python benchmarks/policy.py --show`` says what halving and doubling each of them does to default
 runs on eight targets. The flows' prices and local kernels stand in the table of `candidates`; CUT_OFF, below which an
-end of a coordinate counts as cut off, in `flowmcmc.reading.edges`, since the verdict shares it.
+end of a coordinate counts as cut off, in `flowmcmc.reading.edges`, and MAX_RHAT in `flowmcmc.reading.convergence`,
+since the verdict shares them.
 """
 
 # --- when a flow is good enough ------------------------------------------------------------------------------------
@@ -45,7 +46,6 @@ ACCEPTED = 0.5  # of a proposal: as many proposals make a round as it takes to a
 
 NUM_SAMPLES = 1000  # rounds at most
 MIN_ESS = 20000  # effective draws: a mode's weight is then known to 0.0035
-MAX_RHAT = 1.01  # Vehtari et al., arXiv 1903.08008
 FIRST_DRAWS = 100  # rounds before the first look; arviz's r-hat is noisy below
 FIRST_PIECE = 20  # rounds, to learn what one costs where there is a budget, and at least from one look to the next
 MARGIN = 1.1  # times as many more rounds as seem to be missing
@@ -72,7 +72,6 @@ LAST_FIT = 0.85  # of a block, when it is fitted once more, so that the step siz
 
 SMC_STEPS = 4  # moves a stage where local steps alone move the particles
 WAVE = 4  # times as many draws of the start, one evaluation each, as there are particles in a stage
-MAX_STAGES = 500  # after which the start is too far away
 STAGE_ESS = 0.5  # effective draws of all particles at the next inverse temperature, beside the particles of a stage
 PROPOSING = 0.3  # acceptance from which proposals alone move the particles
 STAGE_PROPOSALS = 2  # in a round that has local steps

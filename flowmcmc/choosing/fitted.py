@@ -8,8 +8,8 @@ together.
 
 import warnings
 from collections import deque
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from tqdm import tqdm
 from flowmcmc.adaptation import reservoir, training
 from flowmcmc.adaptation.adaptive import AdaptiveInfo, AdaptiveState
 from flowmcmc.adaptation.frozen import ProductionState
-from flowmcmc.adaptation.rounds import RoundInfo, Tuning
+from flowmcmc.adaptation.rounds import RoundInfo, Tuning, total_evaluations
 from flowmcmc.adaptation.step_size import step_size_adaptation
 from flowmcmc.adaptation.training import TrainingInfo
 from flowmcmc.base import Array, Flow, PyTree, SamplingAlgorithm, num_chains
@@ -37,7 +37,7 @@ from flowmcmc.choosing.calibration import (
 from flowmcmc.ground.budget import Budget
 from flowmcmc.ground.compiling import compile_for
 from flowmcmc.ground.conversions import strongly_typed
-from flowmcmc.ground.leaves import concatenate_coordinates
+from flowmcmc.ground.leaves import concatenate_coordinates, concatenate_trees
 from flowmcmc.ground.sharding import on_chains, replicate
 from flowmcmc.ground.trees import layout_of, raveled
 from flowmcmc.reading.edges import edges, reach
@@ -46,8 +46,6 @@ from flowmcmc.running.run import CHUNK_SIZE, Trace, compile_chunk, fetch_rows, k
 __all__ = [
     "FitRounds",
     "Rounds",
-    "concatenate_traces",
-    "count_evaluations",
     "current_loss",
     "grow_memory",
     "last_rounds",
@@ -129,19 +127,16 @@ def rounds_with_fits(
     chains: ProductionState = frozen.init(state.position)
     recent = deque(maxlen=min(RECENT, (-(-how.num_rounds // ROUNDS) + 1) // 2))
     with tqdm(total=how.num_rounds, desc=how.progress_bar, disable=not how.progress_bar, leave=False) as bar:
-        nothing = jax.tree.map(lambda leaf: np.zeros((ROUNDS, *leaf.shape), leaf.dtype), state.position)
         try:
-            state = update(key_first, strongly_typed(state), nothing, *update_arguments(0, np.nan, True, dtype))
+            state = refit(update, key_first, state, np.nan, is_due=True)
             if how.must_beat is not None and not state.training.best_loss < how.must_beat:
                 limit = 0
             while (done := int(state.round)) < limit:
-                params, num_slots = leave_room(flow, state, num_slots, is_known=how.is_known)
-                step_size = jnp.exp(state.dual_averaging.log_step_size)
-                tuning = jax.tree.map(np.asarray, Tuning(params, step_size, state.tuning.scale))
+                tuning, num_slots = current_tuning(flow, state, num_slots, is_known=how.is_known)
                 size = min(ROUNDS, limit - done)
                 chains, kept = advance(key_rounds, chains._replace(tuning=tuning), done, size)
                 kept = fetch_rows(kept, size)
-                how.budget.evaluations += count_evaluations(kept.info)
+                how.budget.spend(total_evaluations(kept.info))
                 is_due = (seen := count_seen(state) + size * num_chains(state.position)) >= GROWTH * num_fitted
                 is_due |= done % how.num_rounds < last_fit <= done % how.num_rounds + size
                 num_fitted = seen if is_due else num_fitted
@@ -154,13 +149,14 @@ def rounds_with_fits(
                 bar.update(size)
                 bar.set_postfix(progress_postfix(pieces[-1]))
                 recent.append(steps_by_position(kept))
-                block = last_rounds(concatenate_traces(pieces), how.num_rounds)
                 # one look alone: with many, one of them would find all well by chance
                 is_early = done + size == MIN_SETTLED < how.num_rounds
-                is_settled = is_early and how.is_settled(block, reach(edges(*map(np.concatenate, zip(*recent)))))
-                if how.budget.share_spent >= BUDGET_SHARE or is_settled:
+                if how.budget.share_spent >= BUDGET_SHARE or (
+                    is_early and how.is_settled(last_rounds(pieces, how.num_rounds), worst_end_of(recent))
+                ):
                     limit = done + size
                 elif done + size == limit < how.num_blocks * how.num_rounds:
+                    block = last_rounds(pieces, how.num_rounds)
                     limit += how.num_rounds if how.should_continue(block, state.tuning.params) else 0
                 bar.total = limit
         except KeyboardInterrupt:
@@ -171,8 +167,7 @@ def rounds_with_fits(
         pieces = [
             how.keep(state._replace(position=kept.position), adaptive_info(state, kept.info, np.zeros((), dtype)))
         ]
-    worst_end = reach(edges(*map(np.concatenate, zip(*recent)))) if recent else 1.0
-    return Rounds(state, concatenate_traces(pieces), num_slots, limit, worst_end)
+    return Rounds(state, concatenate_trees(pieces), num_slots, limit, worst_end_of(recent))
 
 
 def update_between_rounds(
@@ -210,14 +205,14 @@ def grow_memory(state: AdaptiveState, factor: int) -> AdaptiveState:
     return state._replace(training=state.training._replace(seen=seen, heldout=heldout))
 
 
-def concatenate_traces(pieces: list[Trace]) -> Trace:
-    """One trace."""
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+def last_rounds(pieces: Sequence[Trace], num_rounds: int) -> Trace:
+    """The end of a trace that is in pieces."""
+    return jax.tree.map(lambda leaf: leaf[-num_rounds:], concatenate_trees(pieces))
 
 
-def last_rounds(trace: Trace, num_rounds: int) -> Trace:
-    """The end of a trace."""
-    return jax.tree.map(lambda leaf: leaf[-num_rounds:], trace)
+def worst_end_of(recent: Sequence[tuple]) -> float:
+    """Acceptance at the worst end of a coordinate (`edges`), from what `steps_by_position` has kept."""
+    return reach(edges(*map(np.concatenate, zip(*recent)))) if recent else 1.0
 
 
 def steps_by_position(kept: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -225,6 +220,21 @@ def steps_by_position(kept: Trace) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     positions = concatenate_coordinates(jax.tree.leaves(kept.position))[:-1]
     rates = (rate[1:].ravel() for rate in (kept.info.local_acceptance_rate, kept.info.flow_acceptance_rate))
     return positions.reshape(-1, positions.shape[2]), *rates
+
+
+def refit(update: Callable, rng_key: Array, state: AdaptiveState, rate: float, *, is_due: bool) -> AdaptiveState:
+    """`update_between_rounds`, compiled as `update`, without new rounds: what is remembered is fitted if that `is_due`,
+    and the step size adapted to the `rate`."""
+    dtype = jax.tree.leaves(state.position)[0].dtype
+    nothing = jax.tree.map(lambda leaf: np.zeros((ROUNDS, *leaf.shape), leaf.dtype), state.position)
+    return update(rng_key, strongly_typed(state), nothing, *update_arguments(0, rate, is_due, dtype))
+
+
+def current_tuning(flow: Flow, state: AdaptiveState, num_slots: int, *, is_known: bool) -> tuple[Any, int]:
+    """What to move with now, NumPy arrays, and how many mixture components it has room for."""
+    params, num_slots = leave_room(flow, state, num_slots, is_known=is_known)
+    step_size = jnp.exp(state.dual_averaging.log_step_size)
+    return jax.tree.map(np.asarray, Tuning(params, step_size, state.tuning.scale)), num_slots
 
 
 def leave_room(flow: Flow, state: AdaptiveState, num_slots: int, *, is_known: bool) -> tuple[PyTree, int]:
@@ -247,11 +257,6 @@ def adaptive_info(state: AdaptiveState, info: RoundInfo, step_size: np.ndarray) 
     learned: PyTree = loss * np.nan, loss, np.int32(0), np.bool_(False)
     learned = TrainingInfo(*learned)
     return AdaptiveInfo(info, *jax.tree.map(lambda value: np.full(len(info.logdensity), value), (learned, step_size)))
-
-
-def count_evaluations(rounds: RoundInfo) -> int:
-    """Evaluations of the density in the rounds of a trace."""
-    return int(np.sum(rounds.num_local_evaluations)) + int(np.sum(rounds.num_flow_evaluations))
 
 
 def count_seen(state: AdaptiveState) -> int:

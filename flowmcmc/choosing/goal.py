@@ -4,12 +4,13 @@ import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from flowmcmc.choosing.calibration import FIRST_DRAWS, FIRST_PIECE, MARGIN, MAX_RHAT, QUICK
+from flowmcmc.adaptation.rounds import total_evaluations
+from flowmcmc.choosing.calibration import FIRST_DRAWS, FIRST_PIECE, MARGIN, QUICK
 from flowmcmc.ground.budget import Budget
-from flowmcmc.reading.convergence import quick_ess, worst_ess, worst_rhat
+from flowmcmc.ground.leaves import concatenate_trees
+from flowmcmc.reading.convergence import MAX_RHAT, quick_ess, worst_ess, worst_rhat
 
 __all__ = ["ALL_DRAWN", "ENOUGH_DRAWN", "Goal", "draw_towards"]
 
@@ -49,9 +50,9 @@ def draw_towards(goal: Goal, draw: Callable, state, num_samples: int) -> tuple[A
         size = min(wanted, FIRST_PIECE) if trace is None and goal.budget.is_limited else wanted
         begun, before = time.perf_counter(), state.round
         state, new = draw(state, min(num_samples, state.round + size))
-        trace = new if trace is None else jax.tree.map(lambda *leaves: np.concatenate(leaves), trace, new)
+        trace = new if trace is None else concatenate_trees([trace, new])
         drawn = state.round - before
-        evaluations = int(np.sum(new.info.num_local_evaluations)) + int(np.sum(new.info.num_flow_evaluations))
+        evaluations = total_evaluations(new.info)
         is_over = goal.budget.spend(evaluations)
         is_enough, missing = (False, num_samples) if goal.min_ess is None else judge(trace, goal.min_ess)
         if is_enough:

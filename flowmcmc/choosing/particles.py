@@ -13,6 +13,7 @@ import numpy as np
 
 from flowmcmc.adaptation.training import HOLD_OUT
 from flowmcmc.base import PyTree
+from flowmcmc.ground.budget import Budget
 
 __all__ = [
     "HOPELESS",
@@ -22,6 +23,7 @@ __all__ = [
     "log_mean",
     "log_weights",
     "next_beta",
+    "raise_if_spent",
     "resample",
     "separate",
     "split",
@@ -85,11 +87,9 @@ def next_beta(kept: Kept, wanted: float) -> float:
     low, high, mixture = kept.betas[-1], 1.0, log_mixture(kept)
     if ess_of(log_weights(kept, 1.0, mixture)) >= wanted:
         return 1.0
-    while high - low > 1e-4 * high:
+    while high - low > 1e-4 * high and high > 1e-30:
         middle = np.sqrt(max(low, 1e-3 * high) * high)  # of a range that starts at zero, a thousandth
         low, high = (middle, high) if ess_of(log_weights(kept, middle, mixture)) >= wanted else (low, middle)
-        if high < 1e-30:
-            break
     # the rounds know it in single precision
     return float(np.float32(low if low > kept.betas[-1] else high))
 
@@ -114,6 +114,15 @@ def separate(rng: np.random.Generator, chosen: np.ndarray, num_chains: int) -> n
     arranged = np.empty_like(rows)
     arranged[is_heldout], arranged[~is_heldout] = np.split(rows, [is_heldout.sum()])
     return arranged
+
+
+def raise_if_spent(budget: Budget, reached: float) -> None:
+    """End a search that has spent its budget at this inverse temperature."""
+    if budget.share_spent >= 1:
+        raise RuntimeError(
+            f"{budget.nearest} was reached in the search, at {reached:.3g} of 1 of the tempering: there is nothing to "
+            "return yet. Allow more, take fewer num_particles, or give starting positions."
+        )
 
 
 def split(particles: PyTree, num_chains: int) -> tuple[PyTree, PyTree]:

@@ -10,7 +10,7 @@ from flowmcmc.adaptation.training import HOLD_OUT
 from flowmcmc.base import Array, LocalKernel
 from flowmcmc.choosing.calibration import SMC_STEPS
 from flowmcmc.choosing.candidates import LOCAL, Candidate
-from flowmcmc.choosing.particles import Found, split
+from flowmcmc.choosing.particles import Found, raise_if_spent, split
 from flowmcmc.choosing.warmup import WarmUpPlan
 from flowmcmc.ground.arguments import check_local
 from flowmcmc.ground.checks import check_start
@@ -67,11 +67,8 @@ def find_start(
         num_local_steps=SMC_STEPS,
         progress_bar=plan.progress_bar,
     )
-    if plan.budget.spend(found.num_evaluations):
-        raise RuntimeError(
-            f"{plan.budget.nearest} was reached in the search: there is nothing to return yet. Allow more, take fewer "
-            "num_particles, or give starting positions."
-        )
+    plan.budget.spend(found.num_evaluations)
+    raise_if_spent(plan.budget, found.tempering[-1])
     # resampling has left particles of one ancestor side by side
     chosen = np.arange(num_chains) * num_particles // num_chains
     order = np.concatenate([chosen, np.setdiff1d(np.arange(num_particles), chosen)])

@@ -21,21 +21,19 @@ import numpy as np
 from tqdm import tqdm
 
 from flowmcmc.adaptation.frozen import ProductionState
-from flowmcmc.adaptation.rounds import Moves, RoundInfo, Tuning
+from flowmcmc.adaptation.rounds import Moves, RoundInfo, total_evaluations
 from flowmcmc.base import Array, Flow, PyTree
 from flowmcmc.choosing.calibration import (
     DECORRELATED,
     MAX_ROUNDS,
-    MAX_STAGES,
     PROPOSING,
-    ROUNDS,
     STAGE_ESS,
     STAGE_PROPOSALS,
     STAGE_SLOTS,
     WAVE,
 )
 from flowmcmc.choosing.candidates import Candidate
-from flowmcmc.choosing.fitted import count_evaluations, leave_room, update_arguments, update_between_rounds
+from flowmcmc.choosing.fitted import current_tuning, refit, update_between_rounds
 from flowmcmc.choosing.particles import (
     HOPELESS,
     Found,
@@ -43,6 +41,7 @@ from flowmcmc.choosing.particles import (
     log_mean,
     log_weights,
     next_beta,
+    raise_if_spent,
     resample,
     separate,
     split,
@@ -52,8 +51,8 @@ from flowmcmc.choosing.price import moves_of
 from flowmcmc.choosing.warmup import WarmUpPlan, begin_of
 from flowmcmc.ground.budget import Budget
 from flowmcmc.ground.compiling import compile_for
-from flowmcmc.ground.conversions import strongly_typed
-from flowmcmc.ground.leaves import concatenate_coordinates
+from flowmcmc.ground.leaves import concatenate_coordinates, concatenate_trees
+from flowmcmc.kernels.tempering import MAX_STAGES, draw_particles, start_is_too_far
 from flowmcmc.running.run import CHUNK_SIZE, compile_chunk, fetch_rows, keep_all
 
 __all__ = ["temper"]
@@ -143,15 +142,8 @@ def temper(
             if beta == 1.0:
                 parts = split(moved.positions, num_chains)
                 return Found(*parts, kept.log_zs[-1], np.array(kept.betas), plan.budget.evaluations)
-            if plan.budget.share_spent >= 1:
-                raise RuntimeError(
-                    f"{plan.budget.nearest} was reached in the search, at {beta:.3g} of 1 of the tempering: there is "
-                    "nothing to return yet. Allow more, take fewer num_particles, or give starting positions."
-                )
-    raise ValueError(
-        f"after {MAX_STAGES} stages the tempering is still at {kept.betas[-1]:.3g} of 1: start is too far from the "
-        "target (or much too broad); give one whose scale is nearer."
-    )
+            raise_if_spent(plan.budget, beta)
+    raise start_is_too_far(MAX_STAGES, kept.betas[-1])
 
 
 def make_machine(plan: WarmUpPlan, candidate: Candidate) -> Machine:
@@ -176,10 +168,10 @@ def promising(others: Sequence[Candidate], positions: PyTree, moving: Moving) ->
 
 def first_wave(machine: Machine, rng_key: Array, start: Any, num_particles: int) -> Kept:
     """WAVE times as many draws of the start, weighed."""
-    draw = compile_for(draw_positions, start.sample, static=(num_particles,), is_brief=True)
+    draw = compile_for(draw_particles, start.sample, static=(num_particles,), is_brief=True)
     waves = [to_host(draw(jax.random.fold_in(rng_key, index))) for index in range(WAVE)]
     target, of_start = map(np.concatenate, zip(*[weigh(machine, wave) for wave in waves]))
-    return Kept(stack(waves), target, of_start, (len(target),), (0.0,), (0.0,))
+    return Kept(concatenate_trees(waves), target, of_start, (len(target),), (0.0,), (0.0,))
 
 
 def keep(machine: Machine, kept: Kept, positions: PyTree, beta: float) -> Kept:
@@ -189,7 +181,7 @@ def keep(machine: Machine, kept: Kept, positions: PyTree, beta: float) -> Kept:
     last = slice(-kept.numbers[-1], None)
     gained = log_mean((beta - kept.betas[-1]) * (kept.target[last] - kept.start[last]))
     return Kept(
-        stack([kept.positions, positions]),
+        concatenate_trees([kept.positions, positions]),
         np.concatenate([kept.target, target]),
         np.concatenate([kept.start, of_start]),
         (*kept.numbers, len(target)),
@@ -204,18 +196,8 @@ def fit_to(machine: Machine, rng_key: Array, particles: PyTree, num_chains: int,
     state = machine.begin(key_begin, *split(particles, num_chains))
     if moving.state is not None:
         state = state._replace(dual_averaging=moving.state.dual_averaging)
-    state = update(machine, key_update, state, np.nan, is_due=True)
-    params, num_slots = leave_room(machine.flow, state, moving.num_slots, is_known=True)
-    tuning = Tuning(params, jnp.exp(state.dual_averaging.log_step_size), state.tuning.scale)
-    return Moving(state, jax.tree.map(np.asarray, tuning), num_slots, moving.rate)
-
-
-def update(machine: Machine, rng_key: Array, state: Any, rate: float, *, is_due: bool) -> Any:
-    """State of adaptation after a fit to what it remembers, if that `is_due`, and after local steps accepted at the
-    `rate`."""
-    dtype = jax.tree.leaves(state.position)[0].dtype
-    nothing = jax.tree.map(lambda leaf: np.zeros((ROUNDS, *leaf.shape), leaf.dtype), state.position)
-    return machine.update(rng_key, strongly_typed(state), nothing, *update_arguments(0, rate, is_due, dtype))
+    state = refit(machine.update, key_update, state, np.nan, is_due=True)
+    return Moving(state, *current_tuning(machine.flow, state, moving.num_slots, is_known=True), moving.rate)
 
 
 def move(machine: Machine, rng_key: Array, begun: Batch, beta: float, moving: Moving) -> tuple[Batch, Moving]:
@@ -228,7 +210,7 @@ def move(machine: Machine, rng_key: Array, begun: Batch, beta: float, moving: Mo
         now, infos = take_one_round(machine, key, now, beta, moving, moves)
         local_rate = float(np.mean([info.local_acceptance_rate for info in infos]))
         if not np.isnan(local_rate):
-            state = update(machine, jax.random.fold_in(key, 1), moving.state, local_rate, is_due=False)
+            state = refit(machine.update, jax.random.fold_in(key, 1), moving.state, local_rate, is_due=False)
             step_size = np.asarray(jnp.exp(state.dual_averaging.log_step_size))
             moving = moving._replace(state=state, tuning=moving.tuning._replace(step_size=step_size))
         moving = moving._replace(rate=float(np.mean([info.flow_acceptance_rate for info in infos])))
@@ -258,8 +240,8 @@ def take_one_round(
         chains = ProductionState(positions, logdensity.astype(dtype), moving.tuning, moves, inverse_temperature)
         pieces.append(machine.advance(jax.random.fold_in(rng_key, first), chains, 0, 1))
     infos = [fetch_rows(kept.info, 1) for _, kept in pieces]
-    machine.budget.spend(sum(map(count_evaluations, infos)))
-    return Batch(*stack([to_host((chains.position, chains.logdensity)) for chains, _ in pieces])), infos
+    machine.budget.spend(sum(map(total_evaluations, infos)))
+    return Batch(*concatenate_trees([to_host((chains.position, chains.logdensity)) for chains, _ in pieces])), infos
 
 
 def correlation(before: np.ndarray, after: np.ndarray) -> float:
@@ -281,16 +263,6 @@ def both_log_densities(logdensity_fn: Callable, start_log_prob: Callable, positi
     return jax.vmap(logdensity_fn)(positions), jax.vmap(start_log_prob)(positions)
 
 
-def draw_positions(number: int, draw: Callable, rng_key: Array) -> PyTree:
-    """Of the start, particle axis first."""
-    return jax.vmap(draw)(jax.random.split(rng_key, number))
-
-
 def to_host(tree: PyTree) -> PyTree:
     """As NumPy arrays."""
     return jax.tree.map(np.asarray, tree)
-
-
-def stack(trees: list[PyTree]) -> PyTree:
-    """One after the other along the first axis."""
-    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from flowmcmc.adaptation import training
 from flowmcmc.adaptation.adaptive import AdaptiveState
-from flowmcmc.adaptation.rounds import Moves, Tuning
+from flowmcmc.adaptation.rounds import Moves, Tuning, total_evaluations
 from flowmcmc.base import Array, PyTree, SamplingAlgorithm
 from flowmcmc.choosing.calibration import (
     BLOCK,
@@ -35,8 +35,6 @@ from flowmcmc.choosing.candidates import Candidate, FirstResults, Outlook, learn
 from flowmcmc.choosing.fitted import (
     FitRounds,
     Rounds,
-    concatenate_traces,
-    count_evaluations,
     current_loss,
     grow_memory,
     last_rounds,
@@ -47,6 +45,7 @@ from flowmcmc.choosing.shapes import stored_states
 from flowmcmc.ground.budget import Budget
 from flowmcmc.ground.compiling import compile_for
 from flowmcmc.ground.conversions import strongly_typed
+from flowmcmc.ground.leaves import concatenate_trees
 from flowmcmc.running.run import RunState, Trace, run
 
 __all__ = ["WarmUp", "WarmUpPlan", "begin_of", "init_with_particles", "warm_up"]
@@ -154,7 +153,7 @@ def warm_up(
             break
     best = tried[choose([one.trial for one in tried])]
     # the chains go on from where they are last, whichever flow they take
-    trace = concatenate_traces([one.trace for one in tried])
+    trace = concatenate_trees([one.trace for one in tried])
     moves = plan.make_moves(best.trial)
     return WarmUp(start.position, best.tuning, moves, trace, best.index, tried[-1].is_partial)
 
@@ -201,7 +200,7 @@ def try_candidate(
     else:
         lowest_loss = min((one.trial.stats.loss for one in tried), default=float("inf"))
         warm = train_in_blocks(key, plan, sampler, state, size, num_blocks, lowest_loss, label)
-    block = last_rounds(warm.trace, size)
+    block = last_rounds([warm.trace], size)
     stats = block_stats(block)
     trial = Trial(stats, warm.worst_end, candidate.price, local_cost(block.info.round))
     tuning = warm.state.tuning
@@ -259,15 +258,15 @@ def train_in_blocks(
         num_now = min(piece, size - num_asked % size)
         num_asked += num_now
         run_state, trace = run(rng_key, sampler, run_state, num_now, keep=plan.keep, progress_bar=progress_bar)
-        plan.budget.evaluations += count_evaluations(trace.info.round)
+        plan.budget.spend(total_evaluations(trace.info.round))
         traces.append(trace)
         if len(trace.info.step_size) < num_now:
             break
         if num_asked % size == 0:
-            stats = block_stats(last_rounds(concatenate_traces(traces), size))
+            stats = block_stats(last_rounds(traces, size))
             if is_enough(stats, MAX_WAIT) or stats.gain < STILL_LEARNING or stats.loss > lowest_loss:
                 break
-    return Rounds(run_state.sampler, concatenate_traces(traces), 1, num_asked, 1.0)
+    return Rounds(run_state.sampler, concatenate_trees(traces), 1, num_asked, 1.0)
 
 
 def begin_of(sampler: SamplingAlgorithm) -> Callable:

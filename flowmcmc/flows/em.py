@@ -22,7 +22,7 @@ from threadpoolctl import ThreadpoolController
 from flowmcmc.base import Array
 from flowmcmc.flows.mixture import Mixture
 
-__all__ = ["HostMixture", "Rows", "component_log_densities", "fit_mixture", "search_mixture"]
+__all__ = ["HostMixture", "Rows", "as_rows", "component_log_densities", "fit_mixture", "search_mixture"]
 
 MAX_EM_STEPS = 30
 BLOCK_STEPS = 6  # from one look at the held-out states to the next
@@ -153,9 +153,8 @@ def search_mixture(
             best, best_score, best_strength = mixture, found, strength
     refined, _ = expectation_maximisation(rows, best, best_strength, FINAL_EM_STEPS, dtype)
     # all rows tell more than those of the search, whose luck on the held-out rows would otherwise be kept
-    if best is start:
-        return refined if score(refined, heldout) > best_score else start
-    return refined if score(refined, heldout) > best_score - MIN_SCORE_GAIN else best
+    luck = 0.0 if best is start else MIN_SCORE_GAIN
+    return refined if score(refined, heldout) > best_score - luck else best
 
 
 def component_log_densities(mixture: HostMixture, points: np.ndarray) -> np.ndarray:

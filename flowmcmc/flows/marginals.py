@@ -17,6 +17,7 @@ from scipy.special import logsumexp
 
 from flowmcmc.base import Array, Flow, PyTree
 from flowmcmc.flows.affine import Affine, from_position, identity_affine, standardise, to_position
+from flowmcmc.flows.em import as_rows
 from flowmcmc.flows.mixture import normal_and_uniform, student_draw, with_student
 from flowmcmc.flows.pushforward import Base, Transport, check_options, pushforward
 from flowmcmc.ground.trees import Layout, raveled
@@ -101,10 +102,6 @@ def build_marginals(layout: Layout, num_components: int, defensive: float) -> Fl
     def inverse(params, x):
         return from_position(params.affine, x)
 
-    def log_prob(params, x):
-        z, log_det = inverse(params, x)
-        return log_base(params, z) + log_det
-
     def fit(rng_key, params, rows, weights, heldout, heldout_weights):
         affine, points = standardise(rows, weights)
         heldout_points = (heldout - affine.loc[None]) / affine.scale[None]
@@ -129,11 +126,9 @@ def fit_marginals(seed, start: MarginalParams, points, weights, heldout, heldout
     in units of the scale about the mean; of `start` the affine map is kept."""
     affine, shape = start.affine, np.shape(start.marginals.means)
     dtype = np.asarray(start.marginals.means).dtype
-    in_use, kept = (np.asarray(some) > 0 for some in (weights, heldout_weights))
-    rows, judged = np.asarray(points, float)[in_use], np.asarray(heldout, float)[kept]
+    (rows, share), (judged, _) = as_rows(points, weights), as_rows(heldout, heldout_weights)
     chosen = np.random.default_rng(np.asarray(seed)).permutation(len(rows))[:MAX_MARGINAL_ROWS]
-    rows, share = rows[chosen], np.asarray(weights, float)[in_use][chosen]
-    share = share / share.sum()
+    rows, share = rows[chosen], share[chosen] / share[chosen].sum()
     best, best_score = None, -np.inf
     for cholesky in (np.asarray(affine.cholesky, float), np.eye(shape[0])):
         columns, judged_columns = (solve_triangular(cholesky, some.T, lower=True) for some in (rows, judged))

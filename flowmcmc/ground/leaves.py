@@ -1,13 +1,14 @@
 """Leaves of pytrees as people and files see them: names, shapes, coordinates side by side, a digest."""
 
 import hashlib
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
 from flowmcmc.base import PyTree
 
-__all__ = ["concatenate_coordinates", "describe_shapes", "digest", "leaf_names"]
+__all__ = ["concatenate_coordinates", "concatenate_trees", "describe_shapes", "digest", "leaf_names"]
 
 
 def leaf_names(tree: PyTree) -> list[str]:
@@ -34,3 +35,8 @@ def digest(leaves: list) -> str:
 def concatenate_coordinates(leaves) -> np.ndarray:
     """Arrays that share their first two axes, (a, b, ...), as one (a, b, d)."""
     return np.concatenate([leaf.reshape(*leaf.shape[:2], -1) for leaf in leaves], axis=2)
+
+
+def concatenate_trees(trees: Sequence[PyTree]) -> PyTree:
+    """One tree of NumPy arrays, those of several alike one after the other along the first axis."""
+    return jax.tree.map(lambda *leaves: np.concatenate(leaves), *trees)

@@ -130,8 +130,13 @@ def tempered_smc(
             bar.set_postfix(accepted=f"{rates[-1]:.2f}", refresh=False)
             if is_last:
                 return Particles(state.particles, log_z, np.array(lambdas[1:]), np.array(rates), num_evaluations)
-    raise ValueError(
-        f"after {MAX_STAGES} stages the tempering is still at {lambdas[-1]:.3g} of 1: start is too far from the target "
+    raise start_is_too_far(MAX_STAGES, lambdas[-1])
+
+
+def start_is_too_far(num_stages: int, reached: float) -> ValueError:
+    """The error of a tempering that ends at this inverse temperature."""
+    return ValueError(
+        f"after {num_stages} stages the tempering is still at {reached:.3g} of 1: start is too far from the target "
         "(or much too broad); give one whose scale is nearer."
     )
 

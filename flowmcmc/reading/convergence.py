@@ -6,7 +6,9 @@ import numpy as np
 from flowmcmc.base import PyTree
 from flowmcmc.ground.leaves import concatenate_coordinates
 
-__all__ = ["quick_ess", "worst_ess", "worst_rhat"]
+__all__ = ["MAX_RHAT", "quick_ess", "worst_ess", "worst_rhat"]
+
+MAX_RHAT = 1.01  # Vehtari et al., arXiv 1903.08008
 
 
 def quick_ess(positions: PyTree) -> float:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from flowmcmc.reading.convergence import MAX_RHAT
 from flowmcmc.reading.diagnostics import Importance, ModeWeights, coordinate_names, draws_of, rhat_by_start
 from flowmcmc.reading.edges import CUT_OFF, edges
 
@@ -14,7 +15,6 @@ __all__ = [
     "worst_value",
 ]
 
-MAX_RHAT = 1.01
 MIN_ESS = 400  # Vehtari et al., arXiv 1903.08008
 MIN_FLOW_ACCEPTANCE = 0.05
 MAX_WAIT_SHARE = 0.1  # longest run without an accepted flow proposal, as a share of a chain's draws

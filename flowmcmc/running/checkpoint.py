@@ -20,7 +20,7 @@ import numpy as np
 
 from flowmcmc.base import PyTree, SamplingAlgorithm
 from flowmcmc.ground.devices import mesh_of
-from flowmcmc.ground.leaves import digest
+from flowmcmc.ground.leaves import concatenate_trees, digest
 from flowmcmc.running.run import CHUNK_SIZE, RunState, keep_all, run
 
 __all__ = ["Checkpoint", "draw_in_blocks", "load_or_compute", "make_writable", "place_like"]
@@ -165,7 +165,7 @@ def draw_in_blocks(
         pieces.append(trace)
         if state.round < begun + size:  # Ctrl-C
             break
-    return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *pieces)
+    return state, concatenate_trees(pieces)
 
 
 def place_like(given: PyTree, loaded: PyTree) -> PyTree:

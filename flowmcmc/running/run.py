@@ -22,6 +22,7 @@ from flowmcmc.ground.arguments import check_counts, check_sampler
 from flowmcmc.ground.compiling import compile_for
 from flowmcmc.ground.conversions import as_arrays, as_key, strongly_typed
 from flowmcmc.ground.devices import mesh_of
+from flowmcmc.ground.leaves import concatenate_trees
 from flowmcmc.ground.sharding import mesh_context, replicate
 
 __all__ = ["RunState", "Trace", "compile_chunk", "fetch_rows", "keep_all", "keep_info", "no_rounds", "run"]
@@ -145,7 +146,7 @@ def run_chunks(rng_key, algorithm, positions, num_rounds, keep, chunk_size, prog
             )
     if not fetched:
         return begun, no_rounds(algorithm.step, keep, begun.sampler)
-    return fetched[-1][0].state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *(piece for _, piece in fetched))
+    return fetched[-1][0].state, concatenate_trees([piece for _, piece in fetched])
 
 
 def no_rounds(step: Callable, keep: Callable, state: Any) -> Any:

@@ -191,12 +191,14 @@ MUTANTS = {
         "difference > 1e9",
         "tests/reading/test_evidence.py",
     ),
-    "any r-hat will do": Mutant("flowmcmc/reading/problems.py", "MAX_RHAT = 1.01", "MAX_RHAT = 2.0", "tests/reading"),
+    "any r-hat will do": Mutant(
+        "flowmcmc/reading/convergence.py", "MAX_RHAT = 1.01", "MAX_RHAT = 2.0", "tests/reading"
+    ),
     "draws until the best coordinate is good": Mutant(
-        "flowmcmc/more/until.py", "(az.ess(tree), min)", "(az.ess(tree), max)", "tests/more/test_until.py"
+        "flowmcmc/reading/convergence.py", '"ess", np.min', '"ess", np.max', "tests/more/test_until.py tests/reading"
     ),
     "draws until the smallest r-hat is good": Mutant(
-        "flowmcmc/more/until.py", "(az.rhat(tree), max)", "(az.rhat(tree), min)", "tests/more/test_until.py"
+        "flowmcmc/reading/convergence.py", '"rhat", np.max', '"rhat", np.min', "tests/more/test_until.py tests/reading"
     ),
     "rounds are numbered anew in each chunk": Mutant(
         "flowmcmc/running/run.py", "one(rng_key, state, first + index)", "one(rng_key, state, index)", "tests/running"
